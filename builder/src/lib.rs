@@ -1,0 +1,9 @@
+//! Turns a board, a lock and components into images. Library behind the command `iota`.
+//!
+//! Reading order: [`error`] → [`tree`] → [`debian`] → [`image`] → [`host`].
+
+pub mod debian;
+pub mod error;
+pub mod host;
+pub mod image;
+pub mod tree;

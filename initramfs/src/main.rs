@@ -1,0 +1,2 @@
+//! PID 1 of an Iota system.
+fn main() {}

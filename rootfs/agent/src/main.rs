@@ -1,0 +1,2 @@
+//! The device's own `iota` command.
+fn main() {}

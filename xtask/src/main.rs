@@ -1,0 +1,2 @@
+//! One door for people who change this code.
+fn main() {}
