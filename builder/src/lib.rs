@@ -2,8 +2,10 @@
 //!
 //! Reading order: [`error`] → [`tree`] → [`debian`] → [`image`] → [`host`].
 
+pub mod board;
 pub mod debian;
 pub mod error;
 pub mod host;
 pub mod image;
+pub mod suggest;
 pub mod tree;

@@ -33,7 +33,9 @@ impl TreePath {
             match part {
                 b"" | b"." => {}
                 b".." => return Err(bad_path(path.as_ref(), "`..` is not allowed")),
-                part if part.contains(&0) => return Err(bad_path(path.as_ref(), "it holds a NUL byte")),
+                part if part.contains(&0) => {
+                    return Err(bad_path(path.as_ref(), "it holds a NUL byte"));
+                }
                 part => parts.push(part),
             }
         }
@@ -136,7 +138,8 @@ impl Content {
         match self {
             Self::Bytes(bytes) => Ok(bytes.clone()),
             Self::Range { path, offset, length } => {
-                let what = || format!("cannot read {length} bytes at {offset} of {}", path.display());
+                let what =
+                    || format!("cannot read {length} bytes at {offset} of {}", path.display());
                 let length = usize::try_from(*length).context(what)?;
                 let file = File::open(path.as_ref()).context(what)?;
                 let mut bytes = vec![0; length];
@@ -250,7 +253,9 @@ impl Tree {
             }
             return Err(Error::new(format!(
                 "{} comes from both {} and {}",
-                path.display(), present.origin, node.origin
+                path.display(),
+                present.origin,
+                node.origin
             )));
         }
         self.make_parents(&path, &node.origin)?;
@@ -259,7 +264,9 @@ impl Tree {
             if !is_file {
                 return Err(Error::new(format!(
                     "{} from {} is a hard link to {}, which is not a regular file of the tree",
-                    path.display(), node.origin, target.display()
+                    path.display(),
+                    node.origin,
+                    target.display()
                 )));
             }
         }
@@ -276,7 +283,9 @@ impl Tree {
                 Some(node) => {
                     return Err(Error::new(format!(
                         "{} from {origin} lies under {}, which {} has as something else than a directory",
-                        path.display(), directory.display(), node.origin
+                        path.display(),
+                        directory.display(),
+                        node.origin
                     )));
                 }
                 None => {
@@ -331,7 +340,14 @@ impl Tree {
                 Kind::BlockDevice { major, minor } => ('b', format!(" {major}:{minor}")),
                 Kind::Fifo => ('p', String::new()),
             };
-            let _ = write!(text, "{letter} {:04o} {}:{} {}{detail}", node.mode, node.uid, node.gid, path.display());
+            let _ = write!(
+                text,
+                "{letter} {:04o} {}:{} {}{detail}",
+                node.mode,
+                node.uid,
+                node.gid,
+                path.display()
+            );
             for (name, value) in &node.xattrs {
                 let _ = write!(text, " {}={}", name.escape_ascii(), value.escape_ascii());
             }
