@@ -5,7 +5,10 @@
 pub mod board;
 pub mod debian;
 pub mod error;
+pub mod hex;
 pub mod host;
 pub mod image;
+pub mod sign;
 pub mod suggest;
 pub mod tree;
+pub mod verbs;

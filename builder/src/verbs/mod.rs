@@ -1,0 +1,3 @@
+//! One module a verb of the command line: each owns its control flow and its output.
+
+pub mod key;
