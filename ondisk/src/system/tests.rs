@@ -1,0 +1,139 @@
+//! Descriptions that are read, and damaged ones that are not.
+
+use super::*;
+
+const SAMPLE: &str = "\
+iota-system 1
+hostname iota
+engine docker
+  service docker
+  api docker
+  socket /run/docker.sock
+module br_netfilter
+module overlay
+sysctl net.ipv4.ip_forward=1
+tmpfs /var mode=0755 size=25%
+directory /var/log mode=0755 owner=0:0
+bind /run/containerd /opt/containerd
+persistent docker /var/lib/docker mode=0710 owner=0:0
+service network
+  argument /usr/sbin/dhcpcd
+  user 0:0
+  ready started
+  restart always first=500 longest=30000
+  stop-timeout-ms 2000
+  leftovers kill
+  output log
+  oom-score-adjust 0
+service docker
+  argument /usr/sbin/dockerd
+  argument --label=a value with blanks
+  environment PATH=/usr/sbin:/usr/bin
+  user 0:0
+  after network
+  ready http /run/docker.sock /_ping
+  restart on-failure first=500 longest=30000
+  stop-timeout-ms 20000
+  leftovers keep
+  output console
+  oom-score-adjust -500
+container hello
+  image /usr/share/iota/images/hello.tar
+  argument /bin/busybox
+  environment TERM=dumb
+  network none
+  publish 8080:80
+";
+
+#[test]
+fn a_description_survives_the_way_through_its_text() {
+    let system = System::parse(SAMPLE).unwrap();
+    assert_eq!(system.encode().unwrap(), SAMPLE);
+    assert_eq!(system.service("docker").unwrap().arguments[1], "--label=a value with blanks");
+    assert_eq!(system.engine.unwrap().socket, "/run/docker.sock");
+    assert_eq!(system.containers[0].publish, [Publish { host: 8080, container: 80 }]);
+}
+
+#[test]
+fn an_image_without_engine_and_services_is_fine() {
+    let text = "iota-system 1\nhostname bare\n";
+    assert_eq!(System::parse(text).unwrap().encode().unwrap(), text);
+}
+
+/// One change of the sample and the error it must give.
+fn refused(from: &str, to: &str, expected: &str) {
+    assert!(SAMPLE.contains(from), "the sample has no {from:?}");
+    let error = System::parse(&SAMPLE.replacen(from, to, 1)).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn a_damaged_description_is_refused_with_its_line() {
+    for (from, to, expected) in [
+        ("iota-system 1", "iota-system 2", "line 1: not a description: expected `iota-system 1`"),
+        ("hostname iota", "hostname", "line 2: `hostname` has no value"),
+        ("module overlay", "modul overlay", "line 8: unknown word `modul`"),
+        ("  api docker", "  app docker", "line 5: `app` does not belong here"),
+        ("module overlay", "  module overlay", "line 8: `module` does not belong here"),
+        ("mode=0755", "mode=0759", "line 10: `0759` is not a mode"),
+        ("user 0:0", "user 0", "line 16: `0` has no `:`"),
+        ("stop-timeout-ms 2000", "stop-timeout-ms -1", "line 19: `-1` is not a number in range"),
+        (
+            "output log",
+            "output syslog",
+            "line 21: output goes to console, log or verbatim, not `syslog`",
+        ),
+        ("publish 8080:80", "publish 8080:65536", "line 40: `65536` is not a number in range"),
+    ] {
+        refused(from, to, expected);
+    }
+}
+
+#[test]
+fn a_description_that_makes_no_sense_is_refused() {
+    for (from, to, expected) in [
+        (
+            "service network",
+            "service N",
+            "service N: service `N` is not a name of lower case letters, digits and `-`",
+        ),
+        ("after network", "after docker", "service docker: no service `docker` comes before it"),
+        ("/usr/sbin/dhcpcd", "dhcpcd", "service network: `dhcpcd` is not a plain absolute path"),
+        ("tmpfs /var", "tmpfs /var/../etc", "`/var/../etc` is not a plain absolute path"),
+        ("service docker\n  api", "service moby\n  api", "engine: there is no service `moby`"),
+        (
+            "first=500 longest=30000",
+            "first=0 longest=30000",
+            "service network: the first pause must be above 0 and not above the longest",
+        ),
+        ("adjust -500", "adjust -1001", "service docker: oom-score-adjust -1001 is out of range"),
+        ("PATH=", "=", "service docker: environment `=/usr/sbin:/usr/bin` is not KEY=VALUE"),
+        ("net.ipv4", "../ipv4", "sysctl `../ipv4.ip_forward` is not a dotted name"),
+    ] {
+        refused(from, to, expected);
+    }
+}
+
+#[test]
+fn only_the_spelling_of_the_writer_is_read() {
+    let why = |line: &str| format!("`{line}` is out of order, repeated or spelt differently");
+    for (from, to, number, line) in [
+        ("mode=0755", "mode=755", 10, "tmpfs /var mode=755 size=25%"),
+        ("first=500", "first=0500", 18, "  restart always first=0500 longest=30000"),
+        ("hostname iota\n", "hostname iota\nhostname iota\n", 3, "hostname iota"),
+        ("  output log\n", "", 21, "  oom-score-adjust 0"),
+        ("\n  output log", "\r\n  output log", 20, "  leftovers kill\r"),
+    ] {
+        refused(from, to, &format!("line {number}: {}", why(line)));
+    }
+    assert!(System::parse(SAMPLE.trim_end()).is_err(), "the last line must end");
+    assert!(System::parse(&format!("{SAMPLE}\n")).is_err(), "nothing may follow");
+}
+
+#[test]
+fn the_writer_refuses_what_the_reader_would_refuse() {
+    let mut system = System::parse(SAMPLE).unwrap();
+    system.services[1].arguments.push("two\nlines".into());
+    let error = system.encode().unwrap_err();
+    assert_eq!(error.problem, "service docker: argument holds the control character \\n");
+}
