@@ -10,5 +10,6 @@ pub mod host;
 pub mod image;
 pub mod sign;
 pub mod suggest;
+pub mod oci;
 pub mod tree;
 pub mod verbs;
