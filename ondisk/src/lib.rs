@@ -1,8 +1,30 @@
 //! The bytes and rules that loader, init, agent and builder agree on.
 //!
 //! No clock, no randomness, no unsafe, no I/O (but a `File` adapter behind the feature `std`).
+//! Every number that comes from a disk is checked before it is used, so arithmetic that could
+//! overflow and conversions that could lose bits are reported by the lints below.
+//!
+//! Reading order: what is where on a disk ([`layout`], [`gpt`], [`boot_record`]), what a slot
+//! says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot is started
+//! ([`boot_state`]) and what the started kernel is told ([`boot_args`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
 extern crate alloc;
 
+pub mod boot_args;
+pub mod boot_record;
+pub mod boot_state;
+pub mod device;
+pub mod digest;
+pub mod envelope;
+pub mod gpt;
+pub mod guid;
+pub mod keyring;
+pub mod layout;
+pub mod manifest;
 pub mod system;
+pub mod verify;

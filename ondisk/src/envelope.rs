@@ -1,0 +1,282 @@
+//! A signed message: the bytes, what they are for, and up to eight signatures.
+//!
+//! ```text
+//! 0     8   "IOTASIG1"
+//! 8     4   role: what the payload is
+//! 12    4   payload length
+//! 16    4   signature count, 1 to 8
+//! 20    4   zero
+//! 24    …   payload
+//! …     72  per signature: key id (8), Ed25519 signature (64); ascending by key id
+//! …     …   zeros to the end of the area
+//! ```
+//! All numbers are little-endian. What is signed is a context string, role, length and payload,
+//! so that a signature for one purpose never counts for another.
+//!
+//! There is one encoding for a given content: order, count, the reserved field and everything
+//! after the last signature are checked, so no byte of an accepted area can be changed freely.
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::keyring::{KeyId, Keyring};
+
+/// First bytes of an envelope.
+pub const MAGIC: [u8; 8] = *b"IOTASIG1";
+/// Most signatures in one envelope.
+pub const MAX_SIGNATURES: usize = 8;
+
+const CONTEXT: &[u8] = b"iota-signature-v1\0";
+const HEADER_BYTES: usize = 24;
+const SIGNATURE_BYTES: usize = 72;
+
+/// What a payload is. A number, not an enum: an unknown one is an error of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Role(pub u32);
+
+impl Role {
+    /// The manifest of a slot.
+    pub const SLOT_MANIFEST: Self = Self(1);
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::SLOT_MANIFEST => f.write_str("slot manifest"),
+            Self(number) => write!(f, "unknown role {number}"),
+        }
+    }
+}
+
+/// One signature and the key it claims to be from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The key's short name.
+    pub key: KeyId,
+    /// The 64 bytes of the signature.
+    pub bytes: [u8; 64],
+}
+
+/// The bytes to sign for a payload.
+pub fn signed_message(role: Role, payload: &[u8]) -> Result<Vec<u8>, Error> {
+    let length = u32::try_from(payload.len()).map_err(|_| Error::TooLong(payload.len()))?;
+    let parts: [&[u8]; 4] = [
+        CONTEXT,
+        &role.0.to_le_bytes(),
+        &length.to_le_bytes(),
+        payload,
+    ];
+    Ok(parts.concat())
+}
+
+/// Puts payload and signatures together; the caller pads the area with zeros. The signatures may
+/// come in any order.
+pub fn encode(role: Role, payload: &[u8], signatures: &[Signature]) -> Result<Vec<u8>, Error> {
+    let length = u32::try_from(payload.len()).map_err(|_| Error::TooLong(payload.len()))?;
+    let mut signatures = signatures.to_vec();
+    signatures.sort_by_key(|signature| signature.key);
+    check_signature_order(&signatures)?;
+    let count = u32::try_from(signatures.len()).unwrap_or(u32::MAX);
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&MAGIC);
+    for number in [role.0, length, count, 0] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes.extend_from_slice(payload);
+    for signature in &signatures {
+        bytes.extend_from_slice(&signature.key.to_bytes());
+        bytes.extend_from_slice(&signature.bytes);
+    }
+    Ok(bytes)
+}
+
+/// A well-formed envelope whose signatures nobody has looked at yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope<'a> {
+    role: Role,
+    payload: &'a [u8],
+    signatures: Vec<Signature>,
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads the envelope that starts `area` and ends in zeros.
+    pub fn parse(area: &'a [u8]) -> Result<Self, Error> {
+        let (header, rest) = area
+            .split_at_checked(HEADER_BYTES)
+            .ok_or(Error::Cut(area.len()))?;
+        let (magic, fields) = header.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(if area.iter().all(|&b| b == 0) {
+                Error::Empty
+            } else {
+                Error::Magic
+            });
+        }
+        let field = |index: usize| {
+            let (fields, _) = fields.as_chunks::<4>();
+            fields
+                .get(index)
+                .map_or(0, |bytes| u32::from_le_bytes(*bytes))
+        };
+        let (role, length, count, reserved) = (field(0), field(1), field(2), field(3));
+        if reserved != 0 {
+            return Err(Error::Reserved(reserved));
+        }
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        if count == 0 || size(count) > MAX_SIGNATURES {
+            return Err(Error::SignatureCount(size(count)));
+        }
+        let cut = || Error::Cut(area.len());
+        let (payload, rest) = rest.split_at_checked(size(length)).ok_or_else(cut)?;
+        let list = size(count).checked_mul(SIGNATURE_BYTES).ok_or_else(cut)?;
+        let (list, padding) = rest.split_at_checked(list).ok_or_else(cut)?;
+        let signatures: Vec<_> = list.as_chunks().0.iter().map(read_signature).collect();
+        check_signature_order(&signatures)?;
+        if padding.iter().any(|&byte| byte != 0) {
+            return Err(Error::Trailing);
+        }
+        Ok(Self {
+            role: Role(role),
+            payload,
+            signatures,
+        })
+    }
+
+    /// The payload if it is what `role` says and one of `keys` signed it, with that key's id.
+    ///
+    /// A signature of an unknown key says nothing and is passed over; a wrong signature in the
+    /// name of a known key is an attack or damage and refuses the whole envelope.
+    pub fn open(&self, role: Role, keys: &Keyring) -> Result<(&'a [u8], KeyId), Error> {
+        if self.role != role {
+            return Err(Error::Role {
+                found: self.role,
+                wanted: role,
+            });
+        }
+        let message = signed_message(role, self.payload)?;
+        let mut signer = None;
+        for signature in &self.signatures {
+            let mut named = keys
+                .keys()
+                .iter()
+                .filter(|key| key.id() == signature.key)
+                .peekable();
+            if named.peek().is_none() {
+                continue;
+            }
+            if !named.any(|key| key.verifies(&message, &signature.bytes)) {
+                return Err(Error::Signature(signature.key));
+            }
+            signer = signer.or(Some(signature.key));
+        }
+        let signer = signer.ok_or_else(|| Error::UnknownKeys {
+            signers: self
+                .signatures
+                .iter()
+                .map(|signature| signature.key)
+                .collect(),
+            trusted: keys.keys().len(),
+        })?;
+        Ok((self.payload, signer))
+    }
+
+    /// The payload, unverified: for tools that show what is there, never for a device.
+    pub fn payload_unverified(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// The signatures, unverified.
+    pub fn signatures(&self) -> &[Signature] {
+        &self.signatures
+    }
+}
+
+fn read_signature(bytes: &[u8; SIGNATURE_BYTES]) -> Signature {
+    let mut signature = Signature {
+        key: KeyId::from_bytes([0; 8]),
+        bytes: [0; 64],
+    };
+    if let Some((key, rest)) = bytes.split_first_chunk() {
+        signature.key = KeyId::from_bytes(*key);
+        signature.bytes.copy_from_slice(rest);
+    }
+    signature
+}
+
+/// Ascending and each key once: else the same content would have more than one encoding, and one
+/// key could be counted twice.
+fn check_signature_order(signatures: &[Signature]) -> Result<(), Error> {
+    if signatures.is_empty() || signatures.len() > MAX_SIGNATURES {
+        return Err(Error::SignatureCount(signatures.len()));
+    }
+    let pairs = signatures.iter().zip(signatures.iter().skip(1));
+    match pairs
+        .into_iter()
+        .find(|(first, second)| first.key >= second.key)
+    {
+        Some((_, second)) => Err(Error::SignatureOrder(second.key)),
+        None => Ok(()),
+    }
+}
+
+/// Why an envelope is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Nothing but zeros where the envelope should be.
+    Empty,
+    /// The first bytes are not the magic.
+    Magic,
+    /// The content goes beyond the end of its area of this size.
+    Cut(usize),
+    /// The reserved field has this value.
+    Reserved(u32),
+    /// Not 1 to 8 signatures.
+    SignatureCount(usize),
+    /// The signature of this key is not after the ones of smaller ids.
+    SignatureOrder(KeyId),
+    /// Bytes after the last signature.
+    Trailing,
+    /// Signed for another purpose.
+    Role {
+        /// What the envelope says it is.
+        found: Role,
+        /// What was looked for.
+        wanted: Role,
+    },
+    /// The signature in the name of this trusted key is wrong.
+    Signature(KeyId),
+    /// No trusted key signed it.
+    UnknownKeys {
+        /// Who did.
+        signers: Vec<KeyId>,
+        /// How many keys are trusted here.
+        trusted: usize,
+    },
+    /// A payload of this size cannot be put into an envelope.
+    TooLong(usize),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("nothing there (all zero)"),
+            Self::Magic => f.write_str("no envelope (wrong magic)"),
+            Self::Cut(area) => write!(f, "envelope does not fit its area of {area} bytes"),
+            Self::Reserved(value) => write!(f, "reserved field is {value:#x}, not 0"),
+            Self::SignatureCount(count) => {
+                write!(f, "{count} signatures, allowed are 1 to {MAX_SIGNATURES}")
+            }
+            Self::SignatureOrder(key) => write!(f, "signature of key {key} is out of order"),
+            Self::Trailing => f.write_str("bytes after the last signature"),
+            Self::Role { found, wanted } => write!(f, "signed as {found}, not as {wanted}"),
+            Self::Signature(key) => write!(f, "wrong signature in the name of key {key}"),
+            Self::UnknownKeys { trusted: 0, .. } => f.write_str("no key is trusted here"),
+            Self::UnknownKeys { signers, .. } => {
+                f.write_str("signed by no trusted key, but by")?;
+                signers.iter().try_for_each(|key| write!(f, " {key}"))
+            }
+            Self::TooLong(length) => write!(f, "payload of {length} bytes is too long"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
