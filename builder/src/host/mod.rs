@@ -1,1 +1,4 @@
 //! host
+pub mod mirror;
+pub mod progress;
+pub mod store;
