@@ -1,6 +1,7 @@
 //! Image writers: a finished tree or a list of files in, bytes of one format out.
 
 pub mod cpio;
+pub mod erofs;
 #[cfg(test)]
 mod foreign;
 pub mod sparse;
