@@ -5,3 +5,4 @@ pub mod erofs;
 #[cfg(test)]
 mod foreign;
 pub mod sparse;
+pub mod verity;
