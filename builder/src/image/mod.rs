@@ -2,6 +2,7 @@
 
 pub mod cpio;
 pub mod erofs;
+pub mod fat;
 #[cfg(test)]
 mod foreign;
 pub mod sparse;
