@@ -1,4 +1,5 @@
-//! Writes a directory as an EROFS image: `erofs_from_dir DIRECTORY IMAGE`.
+//! Writes a directory as an EROFS image: `erofs_from_dir DIRECTORY IMAGE [METHOD [CLUSTER_BYTES]]`,
+//! where METHOD is `none`, `lz4` or `lz4hc:LEVEL`.
 //!
 //! For benchmarks against `mkfs.erofs` on the same directory; prints length and times.
 
@@ -23,23 +24,15 @@ fn main() {
 
 fn run() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [directory, image] = &arguments[..] else {
-        return Err(Error::new("usage: erofs_from_dir DIRECTORY IMAGE"));
+    let [directory, image, rest @ ..] = &arguments[..] else {
+        return Err(Error::new("usage: erofs_from_dir DIRECTORY IMAGE [METHOD [CLUSTER_BYTES]]"));
     };
+    let compression = compression(rest)?;
     let mut tree = Tree::new();
     let mut links = HashMap::new();
-    add(
-        Path::new(directory),
-        &TreePath::root(),
-        &mut tree,
-        &mut links,
-    )?;
-    let options = Options {
-        compression: Compression::None,
-        uuid: [0; 16],
-        build_time_s: 0,
-        volume_label: String::new(),
-    };
+    add(Path::new(directory), &TreePath::root(), &mut tree, &mut links)?;
+    let options =
+        Options { compression, uuid: [0; 16], build_time_s: 0, volume_label: String::new() };
     let mut sink = File::create(image).context(|| format!("cannot create {image}"))?;
     let start = Instant::now();
     let report = erofs::write(&tree, &options, &mut sink)?;
@@ -53,6 +46,21 @@ fn run() -> Result<()> {
         start.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+fn compression(arguments: &[String]) -> Result<Compression> {
+    let method = arguments.first().map_or("none", String::as_str);
+    let number = |text: &str| text.parse().context(|| format!("`{text}` is no number"));
+    let cluster_bytes = arguments.get(1).map_or(Ok(65536), |text| number(text))?;
+    match method.split_once(':') {
+        None if method == "none" => Ok(Compression::None),
+        None if method == "lz4" => Ok(Compression::Lz4 { cluster_bytes }),
+        Some(("lz4hc", level)) => {
+            let level = u8::try_from(number(level)?).context(|| format!("level {level}"))?;
+            Ok(Compression::Lz4hc { level, cluster_bytes })
+        }
+        _ => Err(Error::new(format!("unknown method `{method}`"))),
+    }
 }
 
 /// Adds a path and all below it; files stay on disk until the writer reads them.
@@ -69,29 +77,16 @@ fn add(
     let kind = if kind.is_dir() {
         Kind::Directory
     } else if kind.is_symlink() {
-        Kind::Symlink(
-            path.read_link()
-                .context(what)?
-                .as_os_str()
-                .as_bytes()
-                .to_vec(),
-        )
+        Kind::Symlink(path.read_link().context(what)?.as_os_str().as_bytes().to_vec())
     } else if let Some(first) = links.get(&identity) {
         Kind::HardLink(first.clone())
     } else if kind.is_file() {
         let path = Arc::new(path.to_path_buf());
-        Kind::File(Content::Range {
-            path,
-            offset: 0,
-            length: metadata.len(),
-        })
+        Kind::File(Content::Range { path, offset: 0, length: metadata.len() })
     } else if kind.is_fifo() {
         Kind::Fifo
     } else {
-        return Err(Error::new(format!(
-            "{} is of a kind not expected here",
-            path.display()
-        )));
+        return Err(Error::new(format!("{} is of a kind not expected here", path.display())));
     };
     if matches!(kind, Kind::File(_)) && metadata.nlink() > 1 {
         links.insert(identity, at.clone());

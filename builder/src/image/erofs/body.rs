@@ -12,7 +12,9 @@ pub(super) struct Body {
     pub(super) layout: Layout,
     /// The inode's `i_u`.
     pub(super) union: u32,
-    /// Data blocks that belong to this inode.
+    /// First of the data blocks.
+    pub(super) first_block: u32,
+    /// Data blocks that belong to this inode alone.
     pub(super) blocks: u32,
     /// A chunk map or cluster index, after the attributes.
     pub(super) map: Vec<u8>,
@@ -23,22 +25,13 @@ pub(super) struct Body {
 impl Body {
     /// No data: devices (with their number), pipes and empty files.
     pub(super) fn empty(union: u32) -> Self {
-        Self {
-            layout: Layout::FlatPlain,
-            union,
-            blocks: 0,
-            map: Vec::new(),
-            tail: Vec::new(),
-        }
+        let (map, tail) = (Vec::new(), Vec::new());
+        Self { layout: Layout::FlatPlain, union, first_block: 0, blocks: 0, map, tail }
     }
 
-    /// Data that stands wholly beside the inode.
-    pub(super) fn inline(bytes: &[u8]) -> Self {
-        Self {
-            layout: Layout::FlatInline,
-            tail: bytes.to_vec(),
-            ..Self::empty(0)
-        }
+    /// The same data for another inode; the blocks belong to the first.
+    pub(super) fn copy(&self) -> Self {
+        Self { blocks: 0, ..self.clone() }
     }
 }
 
@@ -82,32 +75,13 @@ pub(super) fn store_plain<S: ImageSink>(
     }
     let blocks = out.next_block()? - first_block;
     if sparse {
-        let map = chunks
-            .iter()
-            .flat_map(|block| block.to_le_bytes())
-            .collect();
+        let map = chunks.iter().flat_map(|block| block.to_le_bytes()).collect();
         let union = super::format::CHUNK_BLOCK_BITS;
-        return Ok(Body {
-            layout: Layout::Chunked,
-            union,
-            blocks,
-            map,
-            tail,
-        });
+        return Ok(Body { layout: Layout::Chunked, union, first_block, blocks, map, tail });
     }
-    let layout = if tail.is_empty() {
-        Layout::FlatPlain
-    } else {
-        Layout::FlatInline
-    };
+    let layout = if tail.is_empty() { Layout::FlatPlain } else { Layout::FlatInline };
     let union = if blocks == 0 { 0 } else { first_block };
-    Ok(Body {
-        layout,
-        union,
-        blocks,
-        map: Vec::new(),
-        tail,
-    })
+    Ok(Body { layout, union, first_block, blocks, map: Vec::new(), tail })
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
@@ -130,20 +104,11 @@ mod tests {
     #[test]
     fn a_rest_stands_beside_the_inode_only_if_it_fits() {
         let (body, blocks) = store(vec![1; 5000], 32);
-        assert_eq!(
-            (body.layout, body.tail.len(), blocks),
-            (Layout::FlatInline, 904, 1)
-        );
+        assert_eq!((body.layout, body.tail.len(), blocks), (Layout::FlatInline, 904, 1));
         let (body, blocks) = store(vec![1; 4096 + 4064], 32);
-        assert_eq!(
-            (body.layout, body.tail.len(), blocks),
-            (Layout::FlatInline, 4064, 1)
-        );
+        assert_eq!((body.layout, body.tail.len(), blocks), (Layout::FlatInline, 4064, 1));
         let (body, blocks) = store(vec![1; 4096 + 4065], 32);
-        assert_eq!(
-            (body.layout, body.tail.len(), blocks),
-            (Layout::FlatPlain, 0, 2)
-        );
+        assert_eq!((body.layout, body.tail.len(), blocks), (Layout::FlatPlain, 0, 2));
     }
 
     #[test]
@@ -152,10 +117,7 @@ mod tests {
         bytes[CHUNK_BYTES] = 1;
         let (body, blocks) = store(bytes, 32);
         assert_eq!((body.layout, blocks), (Layout::Chunked, 17));
-        let expected: Vec<u8> = [HOLE, 1, HOLE, 17]
-            .iter()
-            .flat_map(|b| b.to_le_bytes())
-            .collect();
+        let expected: Vec<u8> = [HOLE, 1, HOLE, 17].iter().flat_map(|b| b.to_le_bytes()).collect();
         assert_eq!(body.map, expected);
     }
 }

@@ -33,17 +33,11 @@ impl Reader {
                 bytes.copy_from_slice(&whole[start..start + bytes.len()]);
                 Ok(())
             }
-            Content::Range {
-                path, offset: base, ..
-            } => {
+            Content::Range { path, offset: base, .. } => {
                 let at = base + offset;
                 let file = self.file(path)?;
                 file.read_exact_at(bytes, at).context(|| {
-                    format!(
-                        "cannot read {} bytes at {at} of {}",
-                        bytes.len(),
-                        path.display()
-                    )
+                    format!("cannot read {} bytes at {at} of {}", bytes.len(), path.display())
                 })
             }
         }

@@ -139,14 +139,10 @@ impl Superblock {
         }
         let unknown = fields.incompat & !incompat::KNOWN;
         if unknown != 0 {
-            return Err(Error::new(format!(
-                "EROFS superblock: unsupported features {unknown:#x}"
-            )));
+            return Err(Error::new(format!("EROFS superblock: unsupported features {unknown:#x}")));
         }
         if bytes[0x0C] != BLOCK_BITS || bytes[0x0D] != 0 || bytes[0x5A] != 0 {
-            return Err(Error::new(
-                "EROFS superblock: unsupported block or superblock size",
-            ));
+            return Err(Error::new("EROFS superblock: unsupported block or superblock size"));
         }
         Ok(fields)
     }
@@ -172,11 +168,7 @@ fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     const POLYNOMIAL_REFLECTED: u32 = 0x82F6_3B78;
     bytes.iter().fold(seed, |sum, byte| {
         (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-            let carry = if sum & 1 == 1 {
-                POLYNOMIAL_REFLECTED
-            } else {
-                0
-            };
+            let carry = if sum & 1 == 1 { POLYNOMIAL_REFLECTED } else { 0 };
             (sum >> 1) ^ carry
         })
     })
@@ -242,11 +234,7 @@ impl InodeFields {
         put(&mut bytes, 0x14, self.number.to_le_bytes());
         if compact {
             put_low_half(&mut bytes, 0x06, self.links);
-            put(
-                &mut bytes,
-                0x08,
-                u32::try_from(self.size).unwrap_or(u32::MAX).to_le_bytes(),
-            );
+            put(&mut bytes, 0x08, u32::try_from(self.size).unwrap_or(u32::MAX).to_le_bytes());
             put_low_half(&mut bytes, 0x18, self.uid);
             put_low_half(&mut bytes, 0x1A, self.gid);
         } else {
@@ -278,33 +266,13 @@ impl InodeFields {
             layout,
             xattr_count: u16_at(bytes, 0x02),
             mode: u16_at(bytes, 0x04),
-            links: if compact {
-                half(0x06)
-            } else {
-                u32_at(bytes, 0x2C)
-            },
-            size: if compact {
-                u64::from(u32_at(bytes, 0x08))
-            } else {
-                u64_at(bytes, 0x08)
-            },
+            links: if compact { half(0x06) } else { u32_at(bytes, 0x2C) },
+            size: if compact { u64::from(u32_at(bytes, 0x08)) } else { u64_at(bytes, 0x08) },
             union: u32_at(bytes, 0x10),
             number: u32_at(bytes, 0x14),
-            uid: if compact {
-                half(0x18)
-            } else {
-                u32_at(bytes, 0x18)
-            },
-            gid: if compact {
-                half(0x1A)
-            } else {
-                u32_at(bytes, 0x1C)
-            },
-            mtime_s: if compact {
-                build_time_s
-            } else {
-                u64_at(bytes, 0x20)
-            },
+            uid: if compact { half(0x18) } else { u32_at(bytes, 0x18) },
+            gid: if compact { half(0x1A) } else { u32_at(bytes, 0x1C) },
+            mtime_s: if compact { build_time_s } else { u64_at(bytes, 0x20) },
         };
         Ok((fields, if compact { SLOT_BYTES } else { INODE_BYTES_MAX }))
     }
@@ -349,10 +317,7 @@ pub(super) fn device_number(major: u32, minor: u32) -> Option<u32> {
 
 /// Major and minor number of [`device_number`].
 pub(super) fn device_parts(number: u32) -> (u32, u32) {
-    (
-        (number >> 8) & 0xFFF,
-        (number & 0xFF) | ((number >> 12) & !0xFF),
-    )
+    ((number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & !0xFF))
 }
 
 /// Chunk size of chunk-mapped files as a power of two of blocks (`EROFS_CHUNK_FORMAT_BLKBITS`).
@@ -422,9 +387,7 @@ impl MapHeader {
             && [Algorithm::LZ4, Algorithm::ZSTD].contains(&header.algorithm)
             && bytes[7] == 0;
         if !known {
-            return Err(Error::new(format!(
-                "unsupported compression header {bytes:02x?}"
-            )));
+            return Err(Error::new(format!("unsupported compression header {bytes:02x?}")));
         }
         Ok(header)
     }
@@ -445,11 +408,7 @@ fn put<const N: usize>(bytes: &mut [u8], at: usize, value: [u8; N]) {
 }
 
 fn put_low_half(bytes: &mut [u8], at: usize, value: u32) {
-    put(
-        bytes,
-        at,
-        u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes(),
-    );
+    put(bytes, at, u16::try_from(value).unwrap_or(u16::MAX).to_le_bytes());
 }
 
 /// A little-endian number at an offset that the caller knows to exist.
@@ -499,10 +458,7 @@ mod tests {
         assert_eq!(Superblock::decode(&block).unwrap(), superblock);
         block[SUPERBLOCK_OFFSET + 0x24] ^= 1;
         let error = Superblock::decode(&block).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "EROFS superblock: checksum does not match"
-        );
+        assert_eq!(error.to_string(), "EROFS superblock: checksum does not match");
     }
 
     #[test]
@@ -520,27 +476,9 @@ mod tests {
             mtime_s: 99,
         };
         check_inode(&small, 32);
-        check_inode(
-            &InodeFields {
-                uid: 65_536,
-                ..small.clone()
-            },
-            64,
-        );
-        check_inode(
-            &InodeFields {
-                links: 65_536,
-                ..small.clone()
-            },
-            64,
-        );
-        check_inode(
-            &InodeFields {
-                size: 1 << 32,
-                ..small
-            },
-            64,
-        );
+        check_inode(&InodeFields { uid: 65_536, ..small.clone() }, 64);
+        check_inode(&InodeFields { links: 65_536, ..small.clone() }, 64);
+        check_inode(&InodeFields { size: 1 << 32, ..small }, 64);
     }
 
     fn check_inode(fields: &InodeFields, expected_bytes: usize) {

@@ -1,14 +1,16 @@
 //! Writes an image in order: data, directories, metadata, superblock.
 
-use super::body::{Body, store_plain};
-use super::content::{Reader, originals};
+use super::body::Body;
+use super::content::originals;
 use super::format::{
     BLOCK_BYTES, InodeFields, Layout, SLOT_BYTES, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, Superblock,
-    compat, device_number, incompat, seal,
+    compat, incompat, seal,
 };
+use super::method::Method;
 use super::place::{Shape, place};
-use super::plan::{Directory, Inode, Plan};
+use super::plan::{Directory, Plan};
 use super::sink::{BlockWriter, ImageSink};
+use super::store::store_all;
 use super::{Options, Report, StoredFile, xattr};
 use crate::error::{Context, Error, Result};
 use crate::tree::{Kind, Tree};
@@ -19,16 +21,18 @@ use crate::tree::{Kind, Tree};
 /// names the path at fault; what the sink holds then has no superblock.
 pub fn write(tree: &Tree, options: &Options, sink: &mut impl ImageSink) -> Result<Report> {
     let label = label(&options.volume_label)?;
+    let method = Method::new(options.compression)?;
     let plan = Plan::new(tree)?;
     let originals = originals(&plan)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut out = BlockWriter::new(sink);
-    let bodies = store_contents(&plan, &originals, &mut out)?;
+    let bodies = store_all(&plan, &originals, method.as_ref(), threads, &mut out)?;
     let data_end = out.next_block()?;
     let metadata = Metadata::new(&plan, bodies, data_end)?;
     metadata.write(&plan, options.build_time_s, &mut out)?;
     let superblock = Superblock {
         compat: compat::CHECKSUM | compat::MTIME,
-        incompat: metadata.features(),
+        incompat: metadata.features() | compression_features(method.as_ref()),
         root: metadata.root()?,
         inodes: plan.inodes.len() as u64,
         build_time_s: options.build_time_s,
@@ -37,10 +41,10 @@ pub fn write(tree: &Tree, options: &Options, sink: &mut impl ImageSink) -> Resul
         xattr_block: metadata.first_block,
         uuid: options.uuid,
         label,
-        algorithms: 0,
+        algorithms: method.as_ref().map_or(0, |method| method.algorithm.bit()),
     };
     let report = report(&plan, &originals, &metadata, &superblock);
-    out.finish(&first_block(&superblock))?;
+    out.finish(&first_block(&superblock, method.as_ref()))?;
     Ok(report)
 }
 
@@ -53,56 +57,18 @@ fn label(text: &str) -> Result<[u8; 16]> {
     Ok(label)
 }
 
-fn first_block(superblock: &Superblock) -> [u8; BLOCK_BYTES] {
+fn compression_features(method: Option<&Method>) -> u32 {
+    method.map_or(0, |_| incompat::ZERO_PADDING | incompat::COMPRESSION_CONFIG)
+}
+
+fn first_block(superblock: &Superblock, method: Option<&Method>) -> [u8; BLOCK_BYTES] {
     let mut block = [0; BLOCK_BYTES];
-    block[SUPERBLOCK_OFFSET..][..SUPERBLOCK_BYTES].copy_from_slice(&superblock.encode());
+    let config = method.map(Method::config).unwrap_or_default();
+    let (fields, after) = block[SUPERBLOCK_OFFSET..].split_at_mut(SUPERBLOCK_BYTES);
+    fields.copy_from_slice(&superblock.encode());
+    after[..config.len()].copy_from_slice(&config);
     seal(&mut block);
     block
-}
-
-/// Writes the data of every inode that has some; copies share their original's blocks.
-fn store_contents<S: ImageSink>(
-    plan: &Plan,
-    originals: &[usize],
-    out: &mut BlockWriter<S>,
-) -> Result<Vec<Body>> {
-    let mut reader = Reader::default();
-    let mut bodies: Vec<Body> = Vec::with_capacity(plan.inodes.len());
-    for (number, inode) in plan.inodes.iter().enumerate() {
-        let body = match originals[number] {
-            original if original < number => Body {
-                blocks: 0,
-                ..bodies[original].clone()
-            },
-            _ => store(inode, &mut reader, out)
-                .context(|| format!("cannot store {}", inode.path.display()))?,
-        };
-        bodies.push(body);
-    }
-    Ok(bodies)
-}
-
-fn store<S: ImageSink>(
-    inode: &Inode,
-    reader: &mut Reader,
-    out: &mut BlockWriter<S>,
-) -> Result<Body> {
-    match &inode.node.kind {
-        Kind::File(content) => store_plain(content, inode.head_bytes(), reader, out),
-        Kind::Symlink(target) => {
-            let content = crate::tree::Content::bytes(target.as_slice());
-            store_plain(&content, inode.head_bytes(), reader, out)
-        }
-        Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
-            let number = device_number(*major, *minor).ok_or_else(|| {
-                Error::new(format!(
-                    "device number {major}:{minor} does not fit into 12:20 bits"
-                ))
-            })?;
-            Ok(Body::empty(number))
-        }
-        Kind::Fifo | Kind::Directory | Kind::HardLink(_) => Ok(Body::empty(0)),
-    }
 }
 
 /// The metadata area, laid out but not yet written.
@@ -123,7 +89,11 @@ impl Metadata {
         for (inode, body) in plan.inodes.iter().zip(&mut bodies) {
             let mut shape = Shape {
                 head: inode.head_bytes(),
-                map_align: if body.layout == Layout::Chunked { 4 } else { 1 },
+                map_align: match body.layout {
+                    Layout::Compressed => 8,
+                    Layout::Chunked => 4,
+                    Layout::FlatPlain | Layout::FlatInline => 1,
+                },
                 map: body.map.len(),
                 tail: body.tail.len(),
             };
@@ -139,13 +109,7 @@ impl Metadata {
         // Number 0 stays free: tools and the C library take inode 0 for "none".
         let start = plan.shared_xattrs.len().max(SLOT_BYTES);
         let (places, length) = place(&shapes, start);
-        Ok(Self {
-            first_block: next_block,
-            bodies,
-            shapes,
-            places,
-            length,
-        })
+        Ok(Self { first_block: next_block, bodies, shapes, places, length })
     }
 
     fn root(&self) -> Result<u16> {
@@ -160,10 +124,7 @@ impl Metadata {
     }
 
     fn features(&self) -> u32 {
-        let chunked = self
-            .bodies
-            .iter()
-            .any(|body| body.layout == Layout::Chunked);
+        let chunked = self.bodies.iter().any(|body| body.layout == Layout::Chunked);
         if chunked { incompat::CHUNKS } else { 0 }
     }
 
@@ -217,10 +178,7 @@ impl Metadata {
             && shape.tail > 0
         {
             let last = directory.block_count() - 1;
-            put(
-                shape.tail_at(start),
-                &directory.encode(last, |inode| self.number(inode)),
-            );
+            put(shape.tail_at(start), &directory.encode(last, |inode| self.number(inode)));
         }
     }
 }
@@ -228,21 +186,13 @@ impl Metadata {
 /// How much of a directory stands beside its inode: its last block, if that fits there.
 fn inline_bytes(directory: &Directory, head_bytes: usize) -> usize {
     let last = directory.last_block_bytes();
-    if head_bytes + last <= BLOCK_BYTES {
-        last
-    } else {
-        0
-    }
+    if head_bytes + last <= BLOCK_BYTES { last } else { 0 }
 }
 
 fn directory_body(directory: &Directory, inline: usize, next_block: u32) -> Result<Body> {
     let blocks = directory.block_count() - usize::from(inline > 0);
     Ok(Body {
-        layout: if inline > 0 {
-            Layout::FlatInline
-        } else {
-            Layout::FlatPlain
-        },
+        layout: if inline > 0 { Layout::FlatInline } else { Layout::FlatPlain },
         blocks: u32::try_from(blocks).context(|| "directory too large".into())?,
         ..Body::empty(if blocks > 0 { next_block } else { 0 })
     })
@@ -268,23 +218,16 @@ fn report(
         let (body, shape) = (&metadata.bodies[index], metadata.shapes[index]);
         let data_bytes = u64::from(body.blocks) * block_bytes;
         let beside = (shape.tail_at(0) + shape.tail) as u64;
-        *report
-            .by_origin
-            .entry(inode.node.origin.clone())
-            .or_default() += data_bytes + beside;
+        *report.by_origin.entry(inode.node.origin.clone()).or_default() += data_bytes + beside;
         if let Kind::File(content) = &inode.node.kind
             && originals[index] == index
         {
             report.content_bytes += content.length();
             report.data_bytes += data_bytes;
-            if body.blocks > 0 && body.layout != Layout::Chunked {
-                let offset = u64::from(body.union) * block_bytes;
+            if body.blocks > 0 {
+                let offset = u64::from(body.first_block) * block_bytes;
                 let path = inode.path.clone();
-                report.files.push(StoredFile {
-                    path,
-                    offset,
-                    length_bytes: data_bytes,
-                });
+                report.files.push(StoredFile { path, offset, length_bytes: data_bytes });
             }
         }
     }

@@ -21,12 +21,18 @@
 //! (metadata) → `image` (all of it, in order).
 
 mod body;
+mod cluster;
 mod content;
 mod format;
 mod image;
+mod index;
+mod lz4;
+mod method;
+mod ordered;
 mod place;
 mod plan;
 mod sink;
+mod store;
 mod xattr;
 
 use std::collections::BTreeMap;
@@ -55,6 +61,18 @@ pub struct Options {
 pub enum Compression {
     /// As they are.
     None,
+    /// LZ4, fast to make.
+    Lz4 {
+        /// Most compressed bytes of a cluster: what one page fault may read.
+        cluster_bytes: usize,
+    },
+    /// LZ4 made with more effort; read like [`Compression::Lz4`].
+    Lz4hc {
+        /// From 2 to 12.
+        level: u8,
+        /// As in [`Compression::Lz4`].
+        cluster_bytes: usize,
+    },
 }
 
 /// What an image came to hold.

@@ -52,10 +52,7 @@ const GAPS_MAX: usize = 64;
 pub(super) fn place(shapes: &[Shape], start: usize) -> (Vec<usize>, usize) {
     let mut end = start;
     let mut gaps: Vec<(usize, usize)> = Vec::new();
-    let places = shapes
-        .iter()
-        .map(|shape| take(*shape, &mut gaps, &mut end))
-        .collect();
+    let places = shapes.iter().map(|shape| take(*shape, &mut gaps, &mut end)).collect();
     (places, end)
 }
 
@@ -63,11 +60,7 @@ fn take(shape: Shape, gaps: &mut Vec<(usize, usize)>, end: &mut usize) -> usize 
     let length = shape.end(0);
     // The tightest gap wins; of equal ones the oldest.
     let fits = |&(_, (at, stop)): &(usize, &(usize, usize))| stop - at >= length;
-    let best = gaps
-        .iter()
-        .enumerate()
-        .filter(fits)
-        .min_by_key(|(_, (at, stop))| stop - at);
+    let best = gaps.iter().enumerate().filter(fits).min_by_key(|(_, (at, stop))| stop - at);
     if length <= BLOCK_BYTES
         && let Some((index, &(at, stop))) = best
     {
@@ -104,12 +97,7 @@ mod tests {
     use super::*;
 
     fn flat(head: usize, tail: usize) -> Shape {
-        Shape {
-            head,
-            map_align: 1,
-            map: 0,
-            tail,
-        }
+        Shape { head, map_align: 1, map: 0, tail }
     }
 
     #[test]
@@ -123,18 +111,10 @@ mod tests {
 
     #[test]
     fn what_exceeds_a_block_runs_on_but_its_tail_does_not_cross() {
-        let long = Shape {
-            head: 32,
-            map_align: 8,
-            map: 5000,
-            tail: 4000,
-        };
+        let long = Shape { head: 32, map_align: 8, map: 5000, tail: 4000 };
         let (places, _) = place(&[flat(32, 0), long], 0);
         assert!(long.is_valid_at(places[1]), "{places:?}");
-        assert_eq!(
-            place(&[flat(64, 0), Shape { tail: 0, ..long }], 0).0,
-            [0, 64]
-        );
+        assert_eq!(place(&[flat(64, 0), Shape { tail: 0, ..long }], 0).0, [0, 64]);
     }
 
     #[test]
@@ -148,28 +128,16 @@ mod tests {
             .map(|_| Shape {
                 head: 32 + 4 * random(300) as usize,
                 map_align: 8,
-                map: if random(4) == 0 {
-                    8 * random(1500) as usize
-                } else {
-                    0
-                },
+                map: if random(4) == 0 { 8 * random(1500) as usize } else { 0 },
                 tail: random(2000) as usize,
             })
             .collect();
         let (places, end) = place(&shapes, 100);
-        let mut ranges: Vec<(usize, usize)> = places
-            .iter()
-            .zip(&shapes)
-            .map(|(at, shape)| (*at, shape.end(*at)))
-            .collect();
+        let mut ranges: Vec<(usize, usize)> =
+            places.iter().zip(&shapes).map(|(at, shape)| (*at, shape.end(*at))).collect();
         ranges.sort_unstable();
         assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0));
         assert_eq!(ranges.iter().map(|range| range.1).max(), Some(end));
-        assert!(
-            places
-                .iter()
-                .zip(&shapes)
-                .all(|(at, shape)| shape.is_valid_at(*at))
-        );
+        assert!(places.iter().zip(&shapes).all(|(at, shape)| shape.is_valid_at(*at)));
     }
 }

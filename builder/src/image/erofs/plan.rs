@@ -56,10 +56,7 @@ impl<'a> Plan<'a> {
             numbers.insert(path, inodes.len());
             inodes.push(Inode::new(path, node, &xattrs)?);
         }
-        let mut plan = Self {
-            inodes,
-            shared_xattrs: xattrs.area,
-        };
+        let mut plan = Self { inodes, shared_xattrs: xattrs.area };
         for (path, node) in tree.iter() {
             plan.link(&numbers, path, node)?;
         }
@@ -124,16 +121,10 @@ impl<'a> Plan<'a> {
         }
         let target = &mut self.inodes[inode];
         target.links = target.links.checked_add(1).ok_or_else(|| {
-            Error::new(format!(
-                "{} has more links than EROFS can count",
-                target.path.display()
-            ))
+            Error::new(format!("{} has more links than EROFS can count", target.path.display()))
         })?;
         let holder = self.inodes[directory].directory.as_mut().ok_or_else(|| {
-            Error::new(format!(
-                "{} lies in something that is no directory",
-                path.display()
-            ))
+            Error::new(format!("{} lies in something that is no directory", path.display()))
         })?;
         holder.entries.push(Entry { name, inode, kind });
         Ok(())
@@ -193,8 +184,7 @@ impl Inode<'_> {
 impl Directory<'_> {
     /// Sorts the entries and fills blocks in order: entries in front, names behind them.
     fn cut(&mut self) {
-        self.entries
-            .sort_unstable_by(|left, right| left.name.cmp(right.name));
+        self.entries.sort_unstable_by(|left, right| left.name.cmp(right.name));
         let mut start = 0;
         let mut used = 0;
         for (index, entry) in self.entries.iter().enumerate() {
@@ -216,10 +206,7 @@ impl Directory<'_> {
     /// Bytes used in the last block.
     pub(super) fn last_block_bytes(&self) -> usize {
         let last = self.blocks.last().cloned().unwrap_or_default();
-        self.entries[last]
-            .iter()
-            .map(|entry| ENTRY_BYTES + entry.name.len())
-            .sum()
+        self.entries[last].iter().map(|entry| ENTRY_BYTES + entry.name.len()).sum()
     }
 
     /// `i_size`: all blocks full but the last.
@@ -251,10 +238,7 @@ fn is_link(node: &Node) -> bool {
 
 fn check_target(path: &TreePath, target: &[u8]) -> Result<()> {
     match target.len() {
-        0 => Err(Error::new(format!(
-            "{}: symbolic link without a target",
-            path.display()
-        ))),
+        0 => Err(Error::new(format!("{}: symbolic link without a target", path.display()))),
         1..=TARGET_BYTES_MAX => Ok(()),
         length => Err(Error::new(format!(
             "{}: symbolic link target of {length} bytes, at most {TARGET_BYTES_MAX} fit",

@@ -16,12 +16,8 @@ pub trait ImageSink {
 /// A file that holds the image from its first byte.
 impl ImageSink for File {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.write_all_at(bytes, offset).context(|| {
-            format!(
-                "cannot write {} bytes of the image at {offset}",
-                bytes.len()
-            )
-        })
+        self.write_all_at(bytes, offset)
+            .context(|| format!("cannot write {} bytes of the image at {offset}", bytes.len()))
     }
 }
 
@@ -63,11 +59,7 @@ impl<'a, S: ImageSink> BlockWriter<'a, S> {
     /// Starts after the first block, which the superblock takes at the end.
     pub(super) fn new(sink: &'a mut S) -> Self {
         let flushed = BLOCK_BYTES as u64;
-        Self {
-            sink,
-            flushed,
-            buffer: Vec::with_capacity(2 * BUFFER_BYTES),
-        }
+        Self { sink, flushed, buffer: Vec::with_capacity(2 * BUFFER_BYTES) }
     }
 
     /// Adds bytes; until [`Self::pad`] they form one run.

@@ -78,23 +78,13 @@ pub(super) fn count(area: &[u8]) -> u16 {
 
 /// One attribute: length of name, class, length of value, name without its class, value, padding.
 fn entry(path: &TreePath, name: &[u8], value: &[u8]) -> Result<Vec<u8>> {
-    let shown = || {
-        format!(
-            "{}: extended attribute `{}`",
-            path.display(),
-            name.escape_ascii()
-        )
-    };
+    let shown = || format!("{}: extended attribute `{}`", path.display(), name.escape_ascii());
     let (class, suffix) = split(name)
         .ok_or_else(|| Error::new(format!("{} is of a class EROFS cannot store", shown())))?;
     let name_length = u8::try_from(suffix.len())
         .map_err(|_| Error::new(format!("{} has a name longer than 255 bytes", shown())))?;
     let value_length = u16::try_from(value.len()).map_err(|_| {
-        Error::new(format!(
-            "{} has a value of {} bytes, at most 65535 fit",
-            shown(),
-            value.len()
-        ))
+        Error::new(format!("{} has a value of {} bytes, at most 65535 fit", shown(), value.len()))
     })?;
     let mut bytes = vec![name_length, class];
     bytes.extend(value_length.to_le_bytes());
