@@ -2,18 +2,14 @@
 //!
 //! Reading order: [`error`] → [`tree`] → [`debian`] → [`image`] → [`host`].
 
-pub mod assemble;
 pub mod board;
 pub mod debian;
-pub mod engine;
 pub mod error;
 pub mod hex;
 pub mod host;
 pub mod image;
-pub mod oci;
 pub mod sign;
-pub mod skeleton;
-pub mod slice;
 pub mod suggest;
+pub mod oci;
 pub mod tree;
 pub mod verbs;

@@ -1,0 +1,85 @@
+//! The late stage: from the verified root to running services.
+
+use std::fs;
+
+use ondisk::system::{self, System};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::system::{RebootCommand, reboot};
+
+use crate::early::DATA_ARGUMENT;
+use crate::failure::{Context, Result};
+use crate::log::{self, say};
+use crate::module_loader::{self, Loader};
+use crate::plan::{self, Facts};
+use crate::supervisor::Supervisor;
+use crate::{linux, netlink, sys};
+
+/// Open files: the soft limit is what old programs that use select() survive, the hard one is what
+/// engines raise theirs to.
+const OPEN_FILES: (u64, u64) = (1024, 524_288);
+
+/// Runs the late stage until the machine goes down.
+pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
+    log::open_console();
+    log::keep_lines();
+    say("late stage");
+    let signals = sys::signals(crate::power::SIGNALS);
+    let events = netlink::open_events();
+    set_limits();
+    let system = description();
+    let modules = Loader::open();
+    let facts = Facts { filesystems: filesystems(), data_device: data_device(arguments) };
+    let settings = linux::perform(plan::late(&system, &facts), &modules);
+    say("system prepared");
+    let engine = system.engine.map(|engine| engine.service);
+    let mut supervisor = Supervisor::new(system.services, engine);
+    // Before anything else wants the processors and the disk.
+    supervisor.start_services();
+    match module_loader::start(modules, system.modules, settings) {
+        Ok(work) => supervisor.modules_from(work),
+        Err(failure) => say(&failure.to_string()),
+    }
+    match events {
+        Ok(events) => supervisor.events_from(events),
+        Err(failure) => say(&failure.to_string()),
+    }
+    match signals {
+        Ok(signals) => supervisor.signals_from(signals),
+        Err(error) => say(&format!("signals: {error}")),
+    }
+    supervisor.run()
+}
+
+/// A root whose description cannot be read still comes up, so that it can be seen and replaced.
+fn description() -> System {
+    read_description().unwrap_or_else(|failure| {
+        say(&failure.to_string());
+        System { hostname: "iota".to_owned(), ..System::default() }
+    })
+}
+
+fn read_description() -> Result<System> {
+    let text = fs::read_to_string(system::PATH).context(system::PATH)?;
+    System::parse(&text).context(system::PATH)
+}
+
+fn set_limits() {
+    let (current, maximum) = OPEN_FILES;
+    let limit = Rlimit { current: Some(current), maximum: Some(maximum) };
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        say(&format!("limit of open files: {error}"));
+    }
+    // Three keys on a keyboard then end in an orderly shutdown instead of a reset.
+    if let Err(error) = reboot(RebootCommand::CadOff) {
+        say(&format!("ctrl-alt-del: {error}"));
+    }
+}
+
+fn filesystems() -> Vec<String> {
+    let text = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    text.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect()
+}
+
+fn data_device(mut arguments: impl Iterator<Item = String>) -> Option<String> {
+    arguments.find_map(|argument| argument.strip_prefix(DATA_ARGUMENT).map(str::to_owned))
+}

@@ -1,0 +1,120 @@
+//! Carries out the steps of a plan.
+
+use std::ffi::CString;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+
+use ondisk::system::Owner;
+use rustix::mount::{MountFlags, mount, mount_bind};
+
+use crate::failure::{Context, Failure, Result};
+use crate::log::{note, say};
+use crate::module_loader::Loader;
+use crate::netlink;
+use crate::plan::{Mount, Step};
+
+/// Where the data partition is shown.
+pub(crate) const DATA: &str = "/data";
+
+/// Flags of the data partition: what is on it came from containers and the network.
+const DATA_FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// Carries out a plan; a step that fails is named on the console, and the next one follows.
+///
+/// Gives the sysctl steps whose setting does not exist yet.
+pub(crate) fn perform(plan: Vec<Step>, modules: &Loader) -> Vec<Step> {
+    let mut later = Vec::new();
+    for step in plan {
+        note(&format!("plan: {step}"));
+        match perform_step(&step, modules) {
+            Err(_) if is_missing_setting(&step) => later.push(step),
+            Err(failure) => say(&format!("{step}: {failure}")),
+            Ok(()) => {}
+        }
+    }
+    later
+}
+
+fn is_missing_setting(step: &Step) -> bool {
+    matches!(step, Step::Sysctl { path, .. } if !Path::new(path).exists())
+}
+
+/// Carries out one step.
+pub(crate) fn perform_step(step: &Step, modules: &Loader) -> Result<()> {
+    match step {
+        Step::Mount(mount) => do_mount(mount),
+        Step::Directory { path, mode, owner } => make_directory(path, *mode, *owner),
+        Step::Link { path, target } => symlink(target, path).context("symlink"),
+        Step::Controllers(group) => enable_controllers(group),
+        Step::Sysctl { path, value } => fs::write(path, value).context("write"),
+        Step::Hostname(name) => rustix::system::sethostname(name.as_bytes()).context("sethostname"),
+        Step::Loopback => netlink::loopback_up(),
+        Step::Data(device) => mount_data(device.as_deref(), modules),
+        Step::Bind { source, target } => {
+            mount_bind(source.as_str(), target.as_str()).context("bind mount")
+        }
+    }
+}
+
+/// Mounts a file system of the kernel or of memory.
+pub(crate) fn do_mount(step: &Mount) -> Result<()> {
+    let Mount { kind, path, flags, options } = step;
+    // The mount point may be in a read-only root: then it is there, or mounting says what is wrong.
+    let _ = fs::create_dir(path);
+    let options = CString::new(options.as_str()).context("options")?;
+    mount(*kind, path.as_str(), *kind, *flags, options.as_c_str()).context("mount")
+}
+
+fn make_directory(path: &str, mode: u32, owner: Owner) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(path);
+    match made {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error).context("mkdir");
+        }
+        _ => {}
+    }
+    if path.starts_with("/sys/") {
+        return Ok(()); // a control group: the kernel decides who may do what
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode)).context("chmod")?;
+    chown(path, Some(owner.user), Some(owner.group)).context("chown")
+}
+
+/// Controllers are inherited by groups below only where each level above passes them on.
+fn enable_controllers(group: &str) -> Result<()> {
+    let available = fs::read_to_string(format!("{group}/cgroup.controllers")).context("read")?;
+    for name in available.split_whitespace() {
+        // One by one: a single controller that cannot be passed on would refuse them all.
+        if let Err(error) = fs::write(format!("{group}/cgroup.subtree_control"), format!("+{name}"))
+        {
+            note(&format!("controller {name} of {group}: {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// A machine whose data cannot be mounted still starts, reports and takes an update. It never
+/// formats: what looks broken may be all the user has.
+fn mount_data(device: Option<&str>, modules: &Loader) -> Result<()> {
+    let failure = match device {
+        Some(device) => match mount_data_partition(device, modules) {
+            Ok(()) => {
+                say("data mounted");
+                return Ok(());
+            }
+            Err(failure) => failure,
+        },
+        None => Failure::new("this disk has no data partition"),
+    };
+    say(&format!("data NOT mounted: {failure}; /data is memory and will be lost"));
+    let options = c"mode=0755,size=50%";
+    mount("tmpfs", DATA, "tmpfs", DATA_FLAGS, options).context("memory for /data")
+}
+
+fn mount_data_partition(device: &str, modules: &Loader) -> Result<()> {
+    modules.load("ext4");
+    let flags = DATA_FLAGS.union(MountFlags::NOATIME);
+    mount(device, DATA, "ext4", flags, c"errors=remount-ro").context(device)
+}

@@ -1,0 +1,161 @@
+//! Loads kernel modules: those the description names, and those of devices as they appear.
+//!
+//! Loading a module probes its devices and may take seconds, so it is done beside the main loop,
+//! which never waits for it. Two loads of the same module at once are the kernel's to sort out.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustix::io::Errno;
+use rustix::system::{finit_module, uname};
+
+use crate::failure::{Context, Failure, Result};
+use crate::linux;
+use crate::log::{note, say};
+use crate::modules::Index;
+use crate::plan::Step;
+
+/// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks it.
+const COMPRESSED: i32 = 4;
+
+/// The modules of the running kernel.
+#[derive(Clone)]
+pub(crate) struct Loader(Arc<Inner>);
+
+struct Inner {
+    directory: PathBuf,
+    index: Index,
+    /// What was loaded or found hopeless, by path.
+    tried: Mutex<HashSet<String>>,
+}
+
+impl Loader {
+    /// Reads the index of the running kernel's modules; without one there are no modules.
+    pub(crate) fn open() -> Self {
+        let release = uname().release().to_string_lossy().into_owned();
+        let directory = Path::new("/usr/lib/modules").join(release);
+        let read = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
+        let index =
+            Index::parse(&read("modules.dep"), &read("modules.alias"), &read("modules.softdep"));
+        Self(Arc::new(Inner { directory, index, tried: Mutex::default() }))
+    }
+
+    /// Loads what answers a module name or alias; gives whether everything is there now.
+    pub(crate) fn load(&self, request: &str) -> bool {
+        let order = self.0.index.load_order(request);
+        order.iter().fold(!order.is_empty(), |good, path| self.load_file(path) && good)
+    }
+
+    fn load_file(&self, path: &str) -> bool {
+        let tried = || self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if tried().contains(path) {
+            return true;
+        }
+        let loaded = insert(&self.0.directory.join(path));
+        // Only afterwards: who asks while it is being loaded must wait for it, in the kernel.
+        tried().insert(path.to_owned());
+        match loaded {
+            Ok(()) => true,
+            Err(failure) => {
+                note(&failure.to_string());
+                false
+            }
+        }
+    }
+}
+
+/// Loads a module from its file. One that is there already is fine, and so is one that finds
+/// nothing to drive.
+pub(crate) fn insert(path: &Path) -> Result<()> {
+    let name = path.display();
+    let file = File::open(path).context(&name)?;
+    let flags = if path.extension() == Some(OsStr::new("ko")) { 0 } else { COMPRESSED };
+    match finit_module(&file, c"", flags) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::NODEV) => Err(Failure::new(format!("{name}: finds no device"))),
+        Err(error) => Err(error).context(name),
+    }
+}
+
+/// What the thread beside the main loop is asked to do.
+pub(crate) enum Work {
+    /// Load what answers this alias of a device that appeared.
+    Device(String),
+    /// Look at all devices: events about some were lost.
+    AllDevices,
+}
+
+/// Starts the thread: first the named modules and the settings that belong to them, then all
+/// devices that are there, then whatever is asked.
+pub(crate) fn start(
+    loader: Loader,
+    names: Vec<String>,
+    settings: Vec<Step>,
+) -> Result<Sender<Work>> {
+    let (sender, receiver) = channel();
+    let work = move || {
+        for name in names {
+            if !loader.load(&name) {
+                say(&format!("module {name}: not loaded"));
+            }
+        }
+        for step in settings {
+            if let Err(failure) = linux::perform_step(&step, &loader) {
+                say(&format!("{step}: {failure}"));
+            }
+        }
+        serve(&loader, &receiver);
+    };
+    thread::Builder::new().name("modules".into()).spawn(work).context("module thread")?;
+    Ok(sender)
+}
+
+fn serve(loader: &Loader, receiver: &Receiver<Work>) {
+    let mut seen = HashSet::new();
+    load_all(loader, &mut seen);
+    note("the modules of all devices are loaded");
+    while let Ok(work) = receiver.recv() {
+        match work {
+            Work::Device(alias) => load_new(loader, &mut seen, alias),
+            Work::AllDevices => load_all(loader, &mut seen),
+        }
+    }
+}
+
+fn load_all(loader: &Loader, seen: &mut HashSet<String>) {
+    let mut aliases = Vec::new();
+    find_aliases(Path::new("/sys/devices"), &mut aliases);
+    for alias in aliases {
+        load_new(loader, seen, alias);
+    }
+}
+
+fn load_new(loader: &Loader, seen: &mut HashSet<String>, alias: String) {
+    if !seen.contains(&alias) {
+        loader.load(&alias);
+        seen.insert(alias);
+    }
+}
+
+/// Collects the modalias of every device below a directory of sysfs.
+fn find_aliases(directory: &Path, aliases: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        // Links lead out of the tree of devices; only what is really below counts.
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => find_aliases(&entry.path(), aliases),
+            Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
+                let alias = fs::read_to_string(entry.path()).unwrap_or_default();
+                if !alias.trim().is_empty() {
+                    aliases.push(alias.trim().to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+}

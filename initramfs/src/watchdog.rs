@@ -1,0 +1,68 @@
+//! The hardware watchdog: fed from the main loop, so that it bites when PID 1 hangs.
+//!
+//! The letter that disarms it is never written: a watchdog that is closed on the way down must
+//! still fire if the way down hangs.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+
+use crate::log::say;
+
+/// Longest pause between two feedings.
+const LONGEST_PAUSE_MS: u64 = 5_000;
+
+/// An open watchdog.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    file: File,
+    pause_ms: u64,
+    next_ms: u64,
+}
+
+impl Watchdog {
+    /// Opens the machine's watchdog, which starts it.
+    pub(crate) fn open(now_ms: u64) -> Option<Self> {
+        let file = OpenOptions::new().write(true).open("/dev/watchdog").ok()?;
+        let timeout = fs::read_to_string("/sys/class/watchdog/watchdog0/timeout");
+        let timeout = timeout.ok().and_then(|text| text.trim().parse().ok());
+        let pause_ms = pause_for(timeout);
+        say("watchdog armed");
+        let mut watchdog = Self { file, pause_ms, next_ms: 0 };
+        watchdog.feed(now_ms);
+        Some(watchdog)
+    }
+
+    /// Feeds it if it is time; to be called in every round of the main loop.
+    pub(crate) fn feed(&mut self, now_ms: u64) {
+        if now_ms >= self.next_ms {
+            // A failure cannot be answered by anything better than trying again.
+            let _ = self.file.write_all(&[0]);
+            self.next_ms = now_ms.saturating_add(self.pause_ms);
+        }
+    }
+
+    /// When it wants to be fed again.
+    pub(crate) fn next_ms(&self) -> u64 {
+        self.next_ms
+    }
+}
+
+/// A third of the timeout: two feedings may come late.
+fn pause_for(timeout_seconds: Option<u64>) -> u64 {
+    let third = timeout_seconds.unwrap_or(15).saturating_mul(1000) / 3;
+    third.clamp(250, LONGEST_PAUSE_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_fed_three_times_in_its_timeout_or_more() {
+        assert_eq!(pause_for(Some(30)), 5_000);
+        assert_eq!(pause_for(Some(6)), 2_000);
+        assert_eq!(pause_for(Some(0)), 250);
+        assert_eq!(pause_for(Some(u64::MAX)), 5_000);
+        assert_eq!(pause_for(None), 5_000);
+    }
+}
