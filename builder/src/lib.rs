@@ -2,14 +2,18 @@
 //!
 //! Reading order: [`error`] → [`tree`] → [`debian`] → [`image`] → [`host`].
 
+pub mod assemble;
 pub mod board;
 pub mod debian;
+pub mod engine;
 pub mod error;
 pub mod hex;
 pub mod host;
 pub mod image;
-pub mod sign;
-pub mod suggest;
 pub mod oci;
+pub mod sign;
+pub mod skeleton;
+pub mod slice;
+pub mod suggest;
 pub mod tree;
 pub mod verbs;

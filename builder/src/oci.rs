@@ -90,11 +90,7 @@ impl Image<'_> {
         };
         let manifest = Blob::json(MANIFEST_TYPE, &manifest)?;
         let bytes = self.pack(&config, &layer, &manifest).context(what)?;
-        Ok(Archive {
-            bytes,
-            id: config.digest(),
-            manifest_digest: manifest.digest(),
-        })
+        Ok(Archive { bytes, id: config.digest(), manifest_digest: manifest.digest() })
     }
 
     /// Refuses here what an engine would refuse on the device.
@@ -107,11 +103,7 @@ impl Image<'_> {
             return Err(Error::new(format!("`{}` is not an image tag", self.tag))
                 .hint("use at most 128 letters, digits and . _ -, not starting with . or -"));
         }
-        if self
-            .command
-            .first()
-            .is_none_or(|program| program.is_empty())
-        {
+        if self.command.first().is_none_or(|program| program.is_empty()) {
             return Err(Error::new("the command is empty"));
         }
         Ok(())
@@ -132,14 +124,8 @@ impl Image<'_> {
                     .collect(),
                 command: self.command,
             },
-            rootfs: RootFs {
-                kind: "layers",
-                diff_ids: [layer.digest()],
-            },
-            history: [History {
-                created: CREATED,
-                created_by: "iota build",
-            }],
+            rootfs: RootFs { kind: "layers", diff_ids: [layer.digest()] },
+            history: [History { created: CREATED, created_by: "iota build" }],
         }
     }
 
@@ -200,39 +186,21 @@ impl Architecture {
 pub fn busybox_tree(busybox: Content, applets: &[&str]) -> Result<Tree> {
     const ORIGIN: &str = "busybox-static";
     let mut tree = Tree::new();
-    for (path, mode) in [
-        ("dev", 0o755),
-        ("proc", 0o755),
-        ("sys", 0o755),
-        ("tmp", 0o1777),
-    ] {
-        tree.insert(
-            TreePath::new(path)?,
-            Node::new(Kind::Directory, mode, ORIGIN),
-        )?;
+    for (path, mode) in [("dev", 0o755), ("proc", 0o755), ("sys", 0o755), ("tmp", 0o1777)] {
+        tree.insert(TreePath::new(path)?, Node::new(Kind::Directory, mode, ORIGIN))?;
     }
-    for (path, text) in [
-        ("etc/group", "root:x:0:\n"),
-        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
-    ] {
+    for (path, text) in
+        [("etc/group", "root:x:0:\n"), ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n")]
+    {
         tree.insert(
             TreePath::new(path)?,
             Node::file(Content::bytes(text.as_bytes()), 0o644, ORIGIN),
         )?;
     }
-    tree.insert(
-        TreePath::new("root")?,
-        Node::new(Kind::Directory, 0o700, ORIGIN),
-    )?;
-    tree.insert(
-        TreePath::new("bin/busybox")?,
-        Node::file(busybox, 0o755, ORIGIN),
-    )?;
+    tree.insert(TreePath::new("root")?, Node::new(Kind::Directory, 0o700, ORIGIN))?;
+    tree.insert(TreePath::new("bin/busybox")?, Node::file(busybox, 0o755, ORIGIN))?;
     for applet in applets {
-        tree.insert(
-            TreePath::new("bin")?.join(applet)?,
-            Node::symlink("busybox", ORIGIN),
-        )?;
+        tree.insert(TreePath::new("bin")?.join(applet)?, Node::symlink("busybox", ORIGIN))?;
     }
     Ok(tree)
 }
@@ -254,9 +222,7 @@ struct Writer {
 
 impl Default for Writer {
     fn default() -> Self {
-        Self {
-            tar: tar::Builder::new(Vec::new()),
-        }
+        Self { tar: tar::Builder::new(Vec::new()) }
     }
 }
 
@@ -289,35 +255,24 @@ impl Writer {
             Kind::File(content) => {
                 let bytes = content.read()?;
                 header.set_size(bytes.len() as u64);
-                self.tar
-                    .append_data(&mut header, name, &*bytes)
-                    .context(what)
+                self.tar.append_data(&mut header, name, &*bytes).context(what)
             }
             Kind::Directory => {
                 let name = [path.as_bytes(), b"/"].concat();
-                self.tar
-                    .append_data(&mut header, as_path(&name), io::empty())
-                    .context(what)
+                self.tar.append_data(&mut header, as_path(&name), io::empty()).context(what)
             }
-            Kind::Symlink(target) => self
-                .tar
-                .append_link(&mut header, name, as_path(target))
-                .context(what),
-            Kind::HardLink(target) => self
-                .tar
-                .append_link(&mut header, name, as_path(target.as_bytes()))
-                .context(what),
+            Kind::Symlink(target) => {
+                self.tar.append_link(&mut header, name, as_path(target)).context(what)
+            }
+            Kind::HardLink(target) => {
+                self.tar.append_link(&mut header, name, as_path(target.as_bytes())).context(what)
+            }
             Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
                 header.set_device_major(*major).context(what)?;
                 header.set_device_minor(*minor).context(what)?;
-                self.tar
-                    .append_data(&mut header, name, io::empty())
-                    .context(what)
+                self.tar.append_data(&mut header, name, io::empty()).context(what)
             }
-            Kind::Fifo => self
-                .tar
-                .append_data(&mut header, name, io::empty())
-                .context(what),
+            Kind::Fifo => self.tar.append_data(&mut header, name, io::empty()).context(what),
         }
     }
 
@@ -331,15 +286,11 @@ impl Writer {
             records.push((format!("SCHILY.xattr.{name}"), value.as_slice()));
         }
         let records = records.iter().map(|(name, value)| (name.as_str(), *value));
-        self.tar
-            .append_pax_extensions(records)
-            .context(|| "cannot add attributes".to_owned())
+        self.tar.append_pax_extensions(records).context(|| "cannot add attributes".to_owned())
     }
 
     fn finish(self) -> Result<Vec<u8>> {
-        self.tar
-            .into_inner()
-            .context(|| "cannot finish the archive".to_owned())
+        self.tar.into_inner().context(|| "cannot finish the archive".to_owned())
     }
 }
 
@@ -387,11 +338,9 @@ fn is_name(name: &str) -> bool {
         Some((host, rest)) if host.contains(':') => (Some(host), rest),
         _ => (None, name),
     };
-    let host_is_fine = host
-        .and_then(|host| host.split_once(':'))
-        .is_none_or(|(host, port)| {
-            part(host) && (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit())
-        });
+    let host_is_fine = host.and_then(|host| host.split_once(':')).is_none_or(|(host, port)| {
+        part(host) && (1..=5).contains(&port.len()) && port.bytes().all(|b| b.is_ascii_digit())
+    });
     host_is_fine && name.len() <= 255 && rest.split('/').all(part)
 }
 
@@ -399,10 +348,7 @@ fn is_tag(tag: &str) -> bool {
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     tag.len() <= 128
         && tag.as_bytes().first().is_some_and(word)
-        && tag
-            .as_bytes()
-            .iter()
-            .all(|byte| word(byte) || b".-".contains(byte))
+        && tag.as_bytes().iter().all(|byte| word(byte) || b".-".contains(byte))
 }
 
 /// Bytes that are known by their hash.
@@ -415,11 +361,7 @@ struct Blob {
 impl Blob {
     fn new(media_type: &'static str, bytes: Vec<u8>) -> Self {
         let hash = Sha256::digest(&bytes).into();
-        Self {
-            media_type,
-            bytes,
-            hash,
-        }
+        Self { media_type, bytes, hash }
     }
 
     fn json(media_type: &'static str, value: &impl Serialize) -> Result<Self> {
@@ -537,17 +479,14 @@ mod tests {
         let mut ping = Node::file(Content::bytes(*b"p"), 0o755, "t");
         ping.uid = 1000;
         ping.gid = 3_000_000; // more than the seven octal digits of a ustar field
-        ping.xattrs
-            .insert(b"security.capability".to_vec(), vec![1, 0, 0, 2, 0xff]);
+        ping.xattrs.insert(b"security.capability".to_vec(), vec![1, 0, 0, 2, 0xff]);
         tree.insert(path("bin/ping"), ping).unwrap();
         let link = Node::new(Kind::HardLink(path("bin/ping")), 0o755, "t");
         tree.insert(path("bin/ping4"), link).unwrap();
         let null = Kind::CharDevice { major: 1, minor: 3 };
-        tree.insert(path("dev/null"), Node::new(null, 0o666, "t"))
-            .unwrap();
+        tree.insert(path("dev/null"), Node::new(null, 0o666, "t")).unwrap();
         let long = path(&format!("{}/{}", "d".repeat(90), "f".repeat(180)));
-        tree.insert(long, Node::file(Content::bytes(*b"long"), 0o600, "t"))
-            .unwrap();
+        tree.insert(long, Node::file(Content::bytes(*b"long"), 0o600, "t")).unwrap();
         tree
     }
 
@@ -579,11 +518,7 @@ mod tests {
     fn blob<'a>(files: &'a BTreeMap<String, Vec<u8>>, digest: &Value) -> &'a [u8] {
         let hash = digest.as_str().unwrap().strip_prefix("sha256:").unwrap();
         let bytes = &files[&format!("blobs/sha256/{hash}")];
-        assert_eq!(
-            hex(&Sha256::digest(bytes)),
-            hash,
-            "a blob is what its name says"
-        );
+        assert_eq!(hex(&Sha256::digest(bytes)), hash, "a blob is what its name says");
         bytes
     }
 
@@ -602,18 +537,12 @@ mod tests {
         let config: Value = serde_json::from_slice(config).unwrap();
         let layer = blob(&files, &manifest["layers"][0]["digest"]);
         assert_eq!(manifest["layers"][0]["size"], layer.len());
-        assert_eq!(
-            config["rootfs"]["diff_ids"][0],
-            manifest["layers"][0]["digest"]
-        );
+        assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
 
         let docker: Value = serde_json::from_slice(&files["manifest.json"]).unwrap();
         let path = |digest: &Value| digest.as_str().unwrap().replace("sha256:", "blobs/sha256/");
         assert_eq!(docker[0]["Config"], path(&manifest["config"]["digest"]));
-        assert_eq!(
-            docker[0]["Layers"][0],
-            path(&manifest["layers"][0]["digest"])
-        );
+        assert_eq!(docker[0]["Layers"][0], path(&manifest["layers"][0]["digest"]));
         assert_eq!(docker[0]["RepoTags"][0], "iota/hello:1.0");
         assert_eq!(files["oci-layout"], br#"{"imageLayoutVersion":"1.0.0"}"#);
     }
@@ -742,27 +671,14 @@ mod tests {
 
     #[test]
     fn names_and_tags_that_an_engine_refuses_are_refused_here() {
-        for name in [
-            "hello",
-            "iota/hello",
-            "a.b/c_d/e--f",
-            "localhost:5000/x",
-            "a__b",
-        ] {
+        for name in ["hello", "iota/hello", "a.b/c_d/e--f", "localhost:5000/x", "a__b"] {
             assert!(is_name(name), "{name}");
         }
-        for name in [
-            "", "Hello", "a//b", "/a", "a/", "a..b", "-a", "a_", "a:b", "h:x/y", "ü",
-        ] {
+        for name in ["", "Hello", "a//b", "/a", "a/", "a..b", "-a", "a_", "a:b", "h:x/y", "ü"] {
             assert!(!is_name(name), "{name}");
         }
-        for (tag, fine) in [
-            ("1.0", true),
-            ("_x", true),
-            ("", false),
-            (".1", false),
-            ("a:b", false),
-        ] {
+        for (tag, fine) in [("1.0", true), ("_x", true), ("", false), (".1", false), ("a:b", false)]
+        {
             assert_eq!(is_tag(tag), fine, "{tag}");
         }
     }

@@ -83,13 +83,7 @@ impl BootArgs {
             // The tree follows the data at once; a Manifest proves it.
             hash_start_block: data_blocks,
         };
-        Self {
-            slot,
-            attempt,
-            disk,
-            verity,
-            version: manifest.version.clone(),
-        }
+        Self { slot, attempt, disk, verity, version: manifest.version.clone() }
     }
 
     /// Finds and reads the loader's words in a whole kernel command line.
@@ -100,44 +94,24 @@ impl BootArgs {
             attempt: words.parsed("iota.attempt=", |text| text.parse().ok())?,
             disk: words.parsed("iota.disk=", DiskId::parse)?,
             verity: words.parsed("iota.verity=", Verity::parse)?,
-            version: words.parsed("iota.version=", |text| {
-                is_version(text).then(|| text.to_owned())
-            })?,
+            version: words
+                .parsed("iota.version=", |text| is_version(text).then(|| text.to_owned()))?,
         })
     }
 }
 
 impl fmt::Display for BootArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            slot,
-            attempt,
-            disk,
-            verity,
-            version,
-        } = self;
-        write!(
-            f,
-            "iota.slot={} iota.attempt={attempt} iota.disk={disk} ",
-            slot.letter()
-        )?;
+        let Self { slot, attempt, disk, verity, version } = self;
+        write!(f, "iota.slot={} iota.attempt={attempt} iota.disk={disk} ", slot.letter())?;
         write!(f, "iota.verity={verity} iota.version={version}")
     }
 }
 
 impl fmt::Display for Verity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            root_hash,
-            salt,
-            data_blocks,
-            hash_start_block,
-        } = self;
-        write!(
-            f,
-            "{root_hash},{},{data_blocks},{hash_start_block}",
-            Hex(salt)
-        )
+        let Self { root_hash, salt, data_blocks, hash_start_block } = self;
+        write!(f, "{root_hash},{},{data_blocks},{hash_start_block}", Hex(salt))
     }
 }
 
@@ -168,10 +142,7 @@ impl<'a> Words<'a> {
         if values.next().is_some() {
             return Err(Error::Twice(name));
         }
-        read(value).ok_or_else(|| Error::Value {
-            name,
-            value: value.to_owned(),
-        })
+        read(value).ok_or_else(|| Error::Value { name, value: value.to_owned() })
     }
 }
 

@@ -35,7 +35,7 @@ const _: () = assert!(16 + MAX_VERSION_BYTES == ENTRY_BYTES);
 const _: () = assert!(24 + 2 * ENTRY_BYTES < CRC_OFFSET);
 
 /// What the loader knows about both slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Counts the changes; the higher one of two records is the newer one.
     pub sequence: Sequence,
@@ -44,7 +44,7 @@ pub struct Record {
 }
 
 /// Number of a change of the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sequence(pub u64);
 
 impl Sequence {
@@ -128,19 +128,13 @@ impl Version {
             return None;
         }
         let mut bytes = [0; MAX_VERSION_BYTES];
-        bytes
-            .get_mut(..text.len())?
-            .copy_from_slice(text.as_bytes());
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
         Some(Self(bytes))
     }
 
     /// The version as text.
     pub fn as_str(&self) -> &str {
-        let length = self
-            .0
-            .iter()
-            .position(|&byte| byte == 0)
-            .unwrap_or(MAX_VERSION_BYTES);
+        let length = self.0.iter().position(|&byte| byte == 0).unwrap_or(MAX_VERSION_BYTES);
         let (text, _) = self.0.split_at(length);
         core::str::from_utf8(text).unwrap_or_default()
     }
@@ -197,14 +191,8 @@ impl Record {
             let field = bytes.ok_or("size").and_then(Entry::decode);
             field.map_err(|field| Error::Entry { slot, field })
         };
-        let slots = PerSlot {
-            a: entry(Slot::A, 24)?,
-            b: entry(Slot::B, 88)?,
-        };
-        Ok(Self {
-            sequence: Sequence(u64_at(bytes, 16)),
-            slots,
-        })
+        let slots = PerSlot { a: entry(Slot::A, 24)?, b: entry(Slot::B, 88)? };
+        Ok(Self { sequence: Sequence(u64_at(bytes, 16)), slots })
     }
 }
 
@@ -245,12 +233,7 @@ impl Entry {
             "" => None,
             text => Some(Version::new(text).ok_or("version")?),
         };
-        Ok(Self {
-            state,
-            priority,
-            rollback_index: u64_at(bytes, 8),
-            version,
-        })
+        Ok(Self { state, priority, rollback_index: u64_at(bytes, 8), version })
     }
 }
 
@@ -353,10 +336,7 @@ impl<E> Copies<E> {
     /// Reads both copies. Never fails: what is wrong is part of the result.
     pub fn read<D: ReadAt<Error = E>>(device: &D, partition: Extent) -> Self {
         let read = |copy| read_copy(device, partition, copy);
-        Self {
-            first: read(Copy::First),
-            second: read(Copy::Second),
-        }
+        Self { first: read(Copy::First), second: read(Copy::Second) }
     }
 
     /// The record that counts, if any copy is whole.
@@ -384,9 +364,7 @@ fn read_copy<D: ReadAt>(
 ) -> Result<Record, CopyError<D::Error>> {
     let offset = copy.offset(partition).ok_or(CopyError::Outside)?;
     let mut bytes = [0; RECORD_BYTES];
-    device
-        .read_at(offset, &mut bytes)
-        .map_err(CopyError::Device)?;
+    device.read_at(offset, &mut bytes).map_err(CopyError::Device)?;
     Record::decode(&bytes).map_err(CopyError::Record)
 }
 
@@ -398,9 +376,7 @@ pub fn write<D: WriteAt>(
     record: &Record,
 ) -> Result<(), CopyError<D::Error>> {
     let offset = copy.offset(partition).ok_or(CopyError::Outside)?;
-    device
-        .write_at(offset, &record.encode())
-        .map_err(CopyError::Device)?;
+    device.write_at(offset, &record.encode()).map_err(CopyError::Device)?;
     device.flush().map_err(CopyError::Device)?;
     match read_copy(device, partition, copy) {
         Ok(found) if found == *record => Ok(()),

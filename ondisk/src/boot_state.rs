@@ -79,19 +79,9 @@ pub fn decide(situation: &Situation) -> Decision {
     let highest = |wanted: fn(&Entry) -> bool| {
         let fit = |slot: &Slot| !situation.refused[*slot] && wanted(&slots[*slot]);
         // Reversed, because on a tie max_by_key takes the last one.
-        Slot::BOTH
-            .into_iter()
-            .rev()
-            .filter(fit)
-            .max_by_key(|slot| slots[*slot].priority)
+        Slot::BOTH.into_iter().rev().filter(fit).max_by_key(|slot| slots[*slot].priority)
     };
-    let start = |slot, rule| {
-        Decision::Start(Start {
-            slot,
-            rule,
-            write_first: None,
-        })
-    };
+    let start = |slot, rule| Decision::Start(Start { slot, rule, write_first: None });
 
     match highest(|entry| is_proven(entry) || has_tries(entry)) {
         Some(slot) if is_proven(&slots[slot]) => start(slot, Rule::Proven),
@@ -121,11 +111,7 @@ pub fn mark_bad(record: &Record, slot: Slot, reason: Reason) -> Record {
 /// what to fall back to.
 pub fn rebuild(manifests: PerSlot<Option<&Manifest>>) -> Record {
     let index = |slot: Slot| manifests[slot].map(|manifest| manifest.rollback_index);
-    let newer = if index(Slot::B) > index(Slot::A) {
-        Slot::B
-    } else {
-        Slot::A
-    };
+    let newer = if index(Slot::B) > index(Slot::A) { Slot::B } else { Slot::A };
     let alone = index(newer.other()).is_none();
     let entry = |slot: Slot| {
         let Some(manifest) = manifests[slot] else {
@@ -133,20 +119,13 @@ pub fn rebuild(manifests: PerSlot<Option<&Manifest>>) -> Record {
         };
         let trial = slot == newer && !alone;
         Entry {
-            state: if trial {
-                State::Unproven { tries: TRIES }
-            } else {
-                State::Proven
-            },
+            state: if trial { State::Unproven { tries: TRIES } } else { State::Proven },
             priority: if slot == newer { 2 } else { 1 },
             rollback_index: manifest.rollback_index,
             version: Version::new(&manifest.version),
         }
     };
-    Record {
-        sequence: Sequence(1),
-        slots: PerSlot::from_fn(entry),
-    }
+    Record { sequence: Sequence(1), slots: PerSlot::from_fn(entry) }
 }
 
 fn is_proven(entry: &Entry) -> bool {
@@ -164,18 +143,11 @@ fn count_down(record: &Record, slot: Slot) -> Decision {
     let left = tries.saturating_sub(1);
     let attempt = TRIES.saturating_sub(left);
     let write_first = Some(changed(record, slot, State::Unproven { tries: left }));
-    Decision::Start(Start {
-        slot,
-        rule: Rule::Trial { attempt },
-        write_first,
-    })
+    Decision::Start(Start { slot, rule: Rule::Trial { attempt }, write_first })
 }
 
 fn changed(record: &Record, slot: Slot, state: State) -> Record {
-    let mut record = Record {
-        sequence: record.sequence.next(),
-        ..*record
-    };
+    let mut record = Record { sequence: record.sequence.next(), ..*record };
     record.slots[slot].state = state;
     record
 }

@@ -75,9 +75,7 @@ impl WriteAt for Vec<u8> {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), BeyondEnd> {
         let start = usize::try_from(offset).map_err(|_| BeyondEnd)?;
         let end = start.checked_add(bytes.len()).ok_or(BeyondEnd)?;
-        self.get_mut(start..end)
-            .ok_or(BeyondEnd)?
-            .copy_from_slice(bytes);
+        self.get_mut(start..end).ok_or(BeyondEnd)?.copy_from_slice(bytes);
         Ok(())
     }
     fn flush(&mut self) -> Result<(), BeyondEnd> {

@@ -59,12 +59,7 @@ pub struct Signature {
 /// The bytes to sign for a payload.
 pub fn signed_message(role: Role, payload: &[u8]) -> Result<Vec<u8>, Error> {
     let length = u32::try_from(payload.len()).map_err(|_| Error::TooLong(payload.len()))?;
-    let parts: [&[u8]; 4] = [
-        CONTEXT,
-        &role.0.to_le_bytes(),
-        &length.to_le_bytes(),
-        payload,
-    ];
+    let parts: [&[u8]; 4] = [CONTEXT, &role.0.to_le_bytes(), &length.to_le_bytes(), payload];
     Ok(parts.concat())
 }
 
@@ -100,22 +95,14 @@ pub struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     /// Reads the envelope that starts `area` and ends in zeros.
     pub fn parse(area: &'a [u8]) -> Result<Self, Error> {
-        let (header, rest) = area
-            .split_at_checked(HEADER_BYTES)
-            .ok_or(Error::Cut(area.len()))?;
+        let (header, rest) = area.split_at_checked(HEADER_BYTES).ok_or(Error::Cut(area.len()))?;
         let (magic, fields) = header.split_at(MAGIC.len());
         if magic != MAGIC {
-            return Err(if area.iter().all(|&b| b == 0) {
-                Error::Empty
-            } else {
-                Error::Magic
-            });
+            return Err(if area.iter().all(|&b| b == 0) { Error::Empty } else { Error::Magic });
         }
         let field = |index: usize| {
             let (fields, _) = fields.as_chunks::<4>();
-            fields
-                .get(index)
-                .map_or(0, |bytes| u32::from_le_bytes(*bytes))
+            fields.get(index).map_or(0, |bytes| u32::from_le_bytes(*bytes))
         };
         let (role, length, count, reserved) = (field(0), field(1), field(2), field(3));
         if reserved != 0 {
@@ -134,11 +121,7 @@ impl<'a> Envelope<'a> {
         if padding.iter().any(|&byte| byte != 0) {
             return Err(Error::Trailing);
         }
-        Ok(Self {
-            role: Role(role),
-            payload,
-            signatures,
-        })
+        Ok(Self { role: Role(role), payload, signatures })
     }
 
     /// The payload if it is what `role` says and one of `keys` signed it, with that key's id.
@@ -147,19 +130,12 @@ impl<'a> Envelope<'a> {
     /// name of a known key is an attack or damage and refuses the whole envelope.
     pub fn open(&self, role: Role, keys: &Keyring) -> Result<(&'a [u8], KeyId), Error> {
         if self.role != role {
-            return Err(Error::Role {
-                found: self.role,
-                wanted: role,
-            });
+            return Err(Error::Role { found: self.role, wanted: role });
         }
         let message = signed_message(role, self.payload)?;
         let mut signer = None;
         for signature in &self.signatures {
-            let mut named = keys
-                .keys()
-                .iter()
-                .filter(|key| key.id() == signature.key)
-                .peekable();
+            let mut named = keys.keys().iter().filter(|key| key.id() == signature.key).peekable();
             if named.peek().is_none() {
                 continue;
             }
@@ -169,11 +145,7 @@ impl<'a> Envelope<'a> {
             signer = signer.or(Some(signature.key));
         }
         let signer = signer.ok_or_else(|| Error::UnknownKeys {
-            signers: self
-                .signatures
-                .iter()
-                .map(|signature| signature.key)
-                .collect(),
+            signers: self.signatures.iter().map(|signature| signature.key).collect(),
             trusted: keys.keys().len(),
         })?;
         Ok((self.payload, signer))
@@ -191,10 +163,7 @@ impl<'a> Envelope<'a> {
 }
 
 fn read_signature(bytes: &[u8; SIGNATURE_BYTES]) -> Signature {
-    let mut signature = Signature {
-        key: KeyId::from_bytes([0; 8]),
-        bytes: [0; 64],
-    };
+    let mut signature = Signature { key: KeyId::from_bytes([0; 8]), bytes: [0; 64] };
     if let Some((key, rest)) = bytes.split_first_chunk() {
         signature.key = KeyId::from_bytes(*key);
         signature.bytes.copy_from_slice(rest);
@@ -209,10 +178,7 @@ fn check_signature_order(signatures: &[Signature]) -> Result<(), Error> {
         return Err(Error::SignatureCount(signatures.len()));
     }
     let pairs = signatures.iter().zip(signatures.iter().skip(1));
-    match pairs
-        .into_iter()
-        .find(|(first, second)| first.key >= second.key)
-    {
+    match pairs.into_iter().find(|(first, second)| first.key >= second.key) {
         Some((_, second)) => Err(Error::SignatureOrder(second.key)),
         None => Ok(()),
     }

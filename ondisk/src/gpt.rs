@@ -43,6 +43,15 @@ pub enum Source {
     Backup,
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Primary => "primary table",
+            Self::Backup => "backup table",
+        })
+    }
+}
+
 /// A used entry of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
@@ -62,18 +71,13 @@ impl Table {
     /// Reads the table of a device with logical blocks of `block_bytes`.
     pub fn read<D: ReadAt>(device: &D, block_bytes: u64) -> Result<Self, Error<D::Error>> {
         let blocks = device.size().checked_div(block_bytes).unwrap_or(0);
-        let disk = Disk {
-            device,
-            block_bytes,
-            blocks,
-        };
+        let disk = Disk { device, block_bytes, blocks };
         let primary = match disk.table(Source::Primary, Lba(1)) {
             Ok(table) => return Ok(table),
             Err(error) => error,
         };
         let last = Lba(blocks.saturating_sub(1));
-        disk.table(Source::Backup, last)
-            .map_err(|backup| Error { primary, backup })
+        disk.table(Source::Backup, last).map_err(|backup| Error { primary, backup })
     }
 
     /// The partition of this slot.
@@ -130,18 +134,11 @@ impl<D: ReadAt> Disk<'_, D> {
         let entries = self.read(header.entries, length.ok_or(CopyError::TableSize)?)?;
         let found = crc32fast::hash(&entries);
         if found != header.entries_crc {
-            return Err(CopyError::EntriesCrc {
-                found,
-                wanted: header.entries_crc,
-            });
+            return Err(CopyError::EntriesCrc { found, wanted: header.entries_crc });
         }
         let partitions = self.partitions(&header, &entries)?;
         check_overlap(&partitions)?;
-        Ok(Table {
-            disk: header.disk,
-            source,
-            partitions,
-        })
+        Ok(Table { disk: header.disk, source, partitions })
     }
 
     fn read(&self, at: Lba, length: u64) -> Result<Vec<u8>, CopyError<D::Error>> {
@@ -154,9 +151,7 @@ impl<D: ReadAt> Disk<'_, D> {
             return Err(CopyError::Outside(at));
         }
         let mut bytes = vec![0; size];
-        self.device
-            .read_at(offset, &mut bytes)
-            .map_err(CopyError::Device)?;
+        self.device.read_at(offset, &mut bytes).map_err(CopyError::Device)?;
         Ok(bytes)
     }
 
@@ -168,8 +163,7 @@ impl<D: ReadAt> Disk<'_, D> {
         let size = usize::try_from(header.entry_bytes).map_err(|_| CopyError::TableSize)?;
         let numbered = (1..).zip(entries.chunks_exact(size));
         let used = numbered.filter(|(_, entry)| guid_at(entry, 0) != Guid::NIL);
-        used.map(|(number, entry)| self.partition(header, number, entry))
-            .collect()
+        used.map(|(number, entry)| self.partition(header, number, entry)).collect()
     }
 
     fn partition(
@@ -179,18 +173,11 @@ impl<D: ReadAt> Disk<'_, D> {
         entry: &[u8],
     ) -> Result<Partition, CopyError<D::Error>> {
         let (first, last) = (Lba(u64_at(entry, 32)), Lba(u64_at(entry, 40)));
-        let error = CopyError::Entry {
-            number,
-            first,
-            last,
-        };
+        let error = CopyError::Entry { number, first, last };
         if first > last || first < header.first_usable || last > header.last_usable {
             return Err(error);
         }
-        let blocks = last
-            .0
-            .checked_sub(first.0)
-            .and_then(|blocks| blocks.checked_add(1));
+        let blocks = last.0.checked_sub(first.0).and_then(|blocks| blocks.checked_add(1));
         let offset = first.0.checked_mul(self.block_bytes);
         let length = blocks.and_then(|blocks| blocks.checked_mul(self.block_bytes));
         let (Some(offset), Some(length)) = (offset, length) else {
@@ -226,9 +213,7 @@ impl Header {
             return Err(CopyError::Revision(u32_at(block, 8)));
         }
         let size = u32_at(block, 12);
-        let header = usize::try_from(size)
-            .ok()
-            .and_then(|size| block.get(..size));
+        let header = usize::try_from(size).ok().and_then(|size| block.get(..size));
         let Some(header) = header.filter(|header| header.len() >= HEADER_BYTES) else {
             return Err(CopyError::HeaderSize(size));
         };
@@ -284,17 +269,10 @@ fn guid_at(bytes: &[u8], offset: usize) -> Guid {
 
 /// A name of up to 36 UTF-16 units; what is not UTF-16 cannot be one of our names.
 fn name_at(bytes: &[u8], offset: usize) -> String {
-    let field = bytes
-        .get(offset..)
-        .and_then(|rest| rest.first_chunk::<72>());
+    let field = bytes.get(offset..).and_then(|rest| rest.first_chunk::<72>());
     let (units, _) = field.unwrap_or(&[0; 72]).as_chunks::<2>();
-    let units = units
-        .iter()
-        .map(|unit| u16::from_le_bytes(*unit))
-        .take_while(|&unit| unit != 0);
-    char::decode_utf16(units)
-        .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect()
+    let units = units.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|&unit| unit != 0);
+    char::decode_utf16(units).map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER)).collect()
 }
 
 /// Why a partition is not found.
@@ -328,11 +306,7 @@ pub struct Error<E> {
 
 impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "no partition table: primary: {}; backup: {}",
-            self.primary, self.backup
-        )
+        write!(f, "no partition table: primary: {}; backup: {}", self.primary, self.backup)
     }
 }
 
@@ -398,10 +372,7 @@ impl<E: fmt::Display> fmt::Display for CopyError<E> {
             Self::Revision(revision) => write!(f, "unknown revision {revision:#x}"),
             Self::HeaderSize(size) => write!(f, "header of {size} bytes"),
             Self::HeaderCrc { found, wanted } => {
-                write!(
-                    f,
-                    "header checksum is {found:08x}, bytes add up to {wanted:08x}"
-                )
+                write!(f, "header checksum is {found:08x}, bytes add up to {wanted:08x}")
             }
             Self::OtherPlace(lba) => write!(f, "header belongs to {lba}"),
             Self::EntrySize(size) => write!(f, "entries of {size} bytes"),
@@ -410,11 +381,7 @@ impl<E: fmt::Display> fmt::Display for CopyError<E> {
             Self::EntriesCrc { found, wanted } => {
                 write!(f, "entries add up to {found:08x}, header says {wanted:08x}")
             }
-            Self::Entry {
-                number,
-                first,
-                last,
-            } => {
+            Self::Entry { number, first, last } => {
                 write!(f, "partition {number} from {first} to {last} is outside")
             }
             Self::Overlap(a, b) => write!(f, "partitions {a} and {b} overlap"),

@@ -18,9 +18,7 @@ impl Guid {
         let [b0, b1] = b.to_le_bytes();
         let [c0, c1] = c.to_le_bytes();
         let [d0, d1, d2, d3, d4, d5, d6, d7] = rest;
-        Self([
-            a0, a1, a2, a3, b0, b1, c0, c1, d0, d1, d2, d3, d4, d5, d6, d7,
-        ])
+        Self([a0, a1, a2, a3, b0, b1, c0, c1, d0, d1, d2, d3, d4, d5, d6, d7])
     }
 
     /// A GUID from the 16 bytes found on a disk.
@@ -87,11 +85,7 @@ impl FromStr for Guid {
             let text = fields.next().filter(|text| text.len() == digits)?;
             // from_str_radix takes a sign and upper case; a GUID has neither.
             let plain = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-            if plain {
-                u64::from_str_radix(text, 16).ok()
-            } else {
-                None
-            }
+            if plain { u64::from_str_radix(text, 16).ok() } else { None }
         };
         let mut numbers = || {
             let a = u32::try_from(field(8)?).ok()?;
@@ -102,11 +96,7 @@ impl FromStr for Guid {
             Some(Self::new(a, b, c, [d0, d1, e0, e1, e2, e3, e4, e5]))
         };
         let guid = numbers().ok_or(NotAGuid)?;
-        if fields.next().is_some() {
-            Err(NotAGuid)
-        } else {
-            Ok(guid)
-        }
+        if fields.next().is_some() { Err(NotAGuid) } else { Ok(guid) }
     }
 }
 
@@ -120,10 +110,7 @@ mod tests {
     #[test]
     fn the_esp_type_has_the_bytes_of_the_specification() {
         assert_eq!(ESP_TYPE.to_string(), "c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
-        assert_eq!(
-            ESP_TYPE.to_bytes()[..6],
-            [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8]
-        );
+        assert_eq!(ESP_TYPE.to_bytes()[..6], [0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8]);
         assert_eq!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b".parse(), Ok(ESP_TYPE));
     }
 

@@ -139,9 +139,7 @@ impl Keyring {
         let count = u32::try_from(self.keys.len()).unwrap_or_default();
         block.extend_from_slice(&count.to_le_bytes());
         block.extend_from_slice(&[0; 4]);
-        self.keys
-            .iter()
-            .for_each(|key| block.extend_from_slice(key.as_bytes()));
+        self.keys.iter().for_each(|key| block.extend_from_slice(key.as_bytes()));
         block.resize(BLOCK_BYTES, 0);
         let mut bytes = EMPTY_BLOCK;
         bytes.copy_from_slice(&block);
@@ -169,30 +167,21 @@ impl Keyring {
         if unused.iter().any(|key| *key != [0; KEY_BYTES]) {
             return Err(Error::UnlistedKey);
         }
-        Self::new(
-            used.iter()
-                .map(PublicKey::from_bytes)
-                .collect::<Result<_, _>>()?,
-        )
+        Self::new(used.iter().map(PublicKey::from_bytes).collect::<Result<_, _>>()?)
     }
 }
 
 /// Reads the keys of a built loader.
 pub fn read(program: &[u8]) -> Result<Keyring, Error> {
     let at = find(program)?;
-    let block = program
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .ok_or(Error::NoBlock)?;
+    let block = program.get(at..).and_then(|rest| rest.first_chunk()).ok_or(Error::NoBlock)?;
     Keyring::decode(block)
 }
 
 /// Fills the key block of a built loader.
 pub fn patch(program: &mut [u8], ring: &Keyring) -> Result<(), Error> {
     let at = find(program)?;
-    let block = program
-        .get_mut(at..)
-        .and_then(|rest| rest.first_chunk_mut::<BLOCK_BYTES>());
+    let block = program.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK_BYTES>());
     *block.ok_or(Error::NoBlock)? = ring.encode();
     Ok(())
 }
@@ -201,9 +190,8 @@ pub fn patch(program: &mut [u8], ring: &Keyring) -> Result<(), Error> {
 /// of them the program reads.
 fn find(program: &[u8]) -> Result<usize, Error> {
     let starts = program.windows(BLOCK_BYTES).enumerate();
-    let mut found = starts
-        .filter(|(_, window)| window.first_chunk().is_some_and(is_block))
-        .map(|(at, _)| at);
+    let mut found =
+        starts.filter(|(_, window)| window.first_chunk().is_some_and(is_block)).map(|(at, _)| at);
     match (found.next(), found.next()) {
         (Some(at), None) => Ok(at),
         (None, _) => Err(Error::NoBlock),
@@ -253,10 +241,7 @@ impl fmt::Display for Error {
             Self::Damaged => f.write_str("key block is damaged"),
             Self::NoBlock => f.write_str("no key block in the program"),
             Self::TwoBlocks(first, second) => {
-                write!(
-                    f,
-                    "two key blocks in the program, at bytes {first} and {second}"
-                )
+                write!(f, "two key blocks in the program, at bytes {first} and {second}")
             }
         }
     }

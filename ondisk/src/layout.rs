@@ -36,37 +36,21 @@ pub const ESP_BYTES: u64 = 64 * MIB;
 pub const DEFAULT_SLOT_BYTES: u64 = 512 * MIB;
 
 /// The UEFI specification's type of an EFI system partition.
-pub const ESP_TYPE: Guid = Guid::new(
-    0xc12a_7328,
-    0xf81f,
-    0x11d2,
-    [0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b],
-);
+pub const ESP_TYPE: Guid =
+    Guid::new(0xc12a_7328, 0xf81f, 0x11d2, [0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b]);
 
 /// Our type of the partition with the boot record. Our own types keep other systems' tools from
 /// mounting, growing or formatting what they do not know.
-pub const RECORD_TYPE: Guid = Guid::new(
-    0x7ef3_a5d0,
-    0x11c4,
-    0x4b6a,
-    [0x9d, 0x52, 0x69, 0x6f, 0x74, 0x61, 0x00, 0x01],
-);
+pub const RECORD_TYPE: Guid =
+    Guid::new(0x7ef3_a5d0, 0x11c4, 0x4b6a, [0x9d, 0x52, 0x69, 0x6f, 0x74, 0x61, 0x00, 0x01]);
 
 /// Our type of both slot partitions; the partition name says which one it is.
-pub const SLOT_TYPE: Guid = Guid::new(
-    0x7ef3_a5d0,
-    0x11c4,
-    0x4b6a,
-    [0x9d, 0x52, 0x69, 0x6f, 0x74, 0x61, 0x00, 0x02],
-);
+pub const SLOT_TYPE: Guid =
+    Guid::new(0x7ef3_a5d0, 0x11c4, 0x4b6a, [0x9d, 0x52, 0x69, 0x6f, 0x74, 0x61, 0x00, 0x02]);
 
 /// Our type of the data partition.
-pub const DATA_TYPE: Guid = Guid::new(
-    0x7ef3_a5d0,
-    0x11c4,
-    0x4b6a,
-    [0x9d, 0x52, 0x69, 0x6f, 0x74, 0x61, 0x00, 0x03],
-);
+pub const DATA_TYPE: Guid =
+    Guid::new(0x7ef3_a5d0, 0x11c4, 0x4b6a, [0x9d, 0x52, 0x69, 0x6f, 0x74, 0x61, 0x00, 0x03]);
 
 /// Partition name of the ESP.
 pub const ESP_NAME: &str = "boot";
@@ -148,10 +132,7 @@ pub struct PerSlot<T> {
 impl<T> PerSlot<T> {
     /// Computes both values.
     pub fn from_fn(mut value: impl FnMut(Slot) -> T) -> Self {
-        Self {
-            a: value(Slot::A),
-            b: value(Slot::B),
-        }
+        Self { a: value(Slot::A), b: value(Slot::B) }
     }
 }
 
@@ -195,20 +176,14 @@ impl Extent {
         if inner.end()? > self.length {
             return None;
         }
-        Some(Self {
-            offset: self.offset.checked_add(inner.offset)?,
-            length: inner.length,
-        })
+        Some(Self { offset: self.offset.checked_add(inner.offset)?, length: inner.length })
     }
 }
 
 /// The manifest area of a slot of `slot_bytes`, counted from the slot's start.
 pub const fn manifest_area(slot_bytes: u64) -> Option<Extent> {
     match slot_bytes.checked_sub(MANIFEST_AREA_BYTES) {
-        Some(offset) => Some(Extent {
-            offset,
-            length: MANIFEST_AREA_BYTES,
-        }),
+        Some(offset) => Some(Extent { offset, length: MANIFEST_AREA_BYTES }),
         None => None,
     }
 }
@@ -229,19 +204,10 @@ mod tests {
 
     #[test]
     fn a_run_is_cut_from_a_run_only_when_it_lies_inside() {
-        let outer = Extent {
-            offset: 100,
-            length: 10,
-        };
+        let outer = Extent { offset: 100, length: 10 };
         let cut = |offset, length| outer.slice(Extent { offset, length });
         assert_eq!(cut(0, 10), Some(outer));
-        assert_eq!(
-            cut(4, 6),
-            Some(Extent {
-                offset: 104,
-                length: 6
-            })
-        );
+        assert_eq!(cut(4, 6), Some(Extent { offset: 104, length: 6 }));
         assert_eq!(cut(4, 7), None);
         assert_eq!(cut(u64::MAX, 1), None);
     }

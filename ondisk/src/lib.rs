@@ -9,10 +9,7 @@
 //! ([`boot_state`]) and what the started kernel is told ([`boot_args`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    not(test),
-    warn(clippy::arithmetic_side_effects, clippy::as_conversions)
-)]
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
 extern crate alloc;
 
 pub mod boot_args;

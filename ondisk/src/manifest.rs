@@ -180,10 +180,7 @@ impl Fields {
 
     /// Reads the text of a manifest and insists on its canonical form.
     fn decode(text: &str) -> Result<Self, Error> {
-        let mut lines = Lines {
-            rest: text,
-            number: 0,
-        };
+        let mut lines = Lines { rest: text, number: 0 };
         lines.parsed("iota-slot ", |version| (version == "1").then_some(()))?;
         let board = lines.value("board ")?.to_owned();
         let version = lines.value("version ")?.to_owned();
@@ -212,11 +209,7 @@ impl Fields {
             verity_root_hash,
             command_line,
         };
-        if fields.encode() == text {
-            Ok(fields)
-        } else {
-            Err(Error::NotCanonical)
-        }
+        if fields.encode() == text { Ok(fields) } else { Err(Error::NotCanonical) }
     }
 }
 
@@ -262,9 +255,7 @@ pub struct Unverified<'a> {
 impl<'a> Unverified<'a> {
     /// Reads the manifest area of a slot.
     pub fn parse(area: &'a [u8]) -> Result<Self, Error> {
-        Ok(Self {
-            envelope: Envelope::parse(area).map_err(Error::Envelope)?,
-        })
+        Ok(Self { envelope: Envelope::parse(area).map_err(Error::Envelope)? })
     }
 
     /// The manifest, if a trusted key signed it and it fits a slot of `slot_bytes`; with the key.
@@ -283,10 +274,7 @@ impl<'a> Unverified<'a> {
 
     /// The keys that claim to have signed it.
     pub fn signers_unverified(&self) -> impl Iterator<Item = KeyId> {
-        self.envelope
-            .signatures()
-            .iter()
-            .map(|signature| signature.key)
+        self.envelope.signatures().iter().map(|signature| signature.key)
     }
 }
 
@@ -301,12 +289,7 @@ pub fn verity_tree_blocks(data_blocks: u64) -> Option<u64> {
 }
 
 fn check_text(fields: &Fields) -> Result<(), Error> {
-    let Fields {
-        board,
-        version,
-        command_line,
-        ..
-    } = fields;
+    let Fields { board, version, command_line, .. } = fields;
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
     if board.is_empty() || board.len() > MAX_BOARD_BYTES || !board.as_bytes().iter().all(plain) {
         return Err(Error::Board(board.clone()));
@@ -317,17 +300,11 @@ fn check_text(fields: &Fields) -> Result<(), Error> {
     if command_line.len() > MAX_COMMAND_LINE_BYTES {
         return Err(Error::CommandLineLength(command_line.len()));
     }
-    if let Some(byte) = command_line
-        .bytes()
-        .find(|byte| !matches!(byte, b' '..=b'~'))
-    {
+    if let Some(byte) = command_line.bytes().find(|byte| !matches!(byte, b' '..=b'~')) {
         return Err(Error::CommandLineByte(byte));
     }
     // The kernel matches names with dashes for underscores, but none of ours has either.
-    match command_line
-        .split(' ')
-        .find(|word| word.starts_with("iota."))
-    {
+    match command_line.split(' ').find(|word| word.starts_with("iota.")) {
         Some(word) => Err(Error::CommandLineWord(word.to_owned())),
         None => Ok(()),
     }
@@ -352,20 +329,12 @@ fn check_parts(fields: &Fields, slot_bytes: u64) -> Result<(), Error> {
             return Err(Error::PartUnaligned { name, offset });
         }
         if offset < free_from {
-            return Err(Error::PartOverlap {
-                name,
-                offset,
-                free_from,
-            });
+            return Err(Error::PartOverlap { name, offset, free_from });
         }
         free_from = match extent.end() {
             Some(end) if end <= area.offset => end,
             end => {
-                return Err(Error::PartTooLong {
-                    name,
-                    end,
-                    limit: area.offset,
-                });
+                return Err(Error::PartTooLong { name, end, limit: area.offset });
             }
         };
     }
@@ -383,15 +352,10 @@ fn check_verity(fields: &Fields) -> Result<(), Error> {
     let blocks = verity_tree_blocks(fields.verity_data_blocks());
     let needed = Extent {
         offset: root.extent.length,
-        length: blocks
-            .and_then(|blocks| blocks.checked_mul(BLOCK_BYTES))
-            .unwrap_or(u64::MAX),
+        length: blocks.and_then(|blocks| blocks.checked_mul(BLOCK_BYTES)).unwrap_or(u64::MAX),
     };
     if verity.extent != needed {
-        return Err(Error::VerityExtent {
-            found: verity.extent,
-            needed,
-        });
+        return Err(Error::VerityExtent { found: verity.extent, needed });
     }
     Ok(())
 }
@@ -406,10 +370,7 @@ impl<'a> Lines<'a> {
     /// The next line without `name`, which it has to start with.
     fn value(&mut self, name: &'static str) -> Result<&'a str, Error> {
         self.number = self.number.saturating_add(1);
-        let error = Error::Line {
-            number: self.number,
-            wanted: name,
-        };
+        let error = Error::Line { number: self.number, wanted: name };
         let Some((line, rest)) = self.rest.split_once('\n') else {
             return Err(error);
         };
@@ -423,17 +384,12 @@ impl<'a> Lines<'a> {
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Error> {
         let value = self.value(name)?;
-        read(value).ok_or_else(|| Error::Value {
-            name,
-            value: value.to_owned(),
-        })
+        read(value).ok_or_else(|| Error::Value { name, value: value.to_owned() })
     }
 }
 
 fn read_profile(text: &str) -> Option<Profile> {
-    [Profile::Development, Profile::Release]
-        .into_iter()
-        .find(|p| p.to_string() == text)
+    [Profile::Development, Profile::Release].into_iter().find(|p| p.to_string() == text)
 }
 
 fn read_part(text: &str) -> Option<Part> {
@@ -441,29 +397,20 @@ fn read_part(text: &str) -> Option<Part> {
     let offset = words.next()?.strip_prefix("offset=")?.parse().ok()?;
     let length = words.next()?.strip_prefix("length=")?.parse().ok()?;
     let sha256 = Digest::from_hex(words.next()?.strip_prefix("sha256=")?)?;
-    let part = Part {
-        extent: Extent { offset, length },
-        sha256,
-    };
+    let part = Part { extent: Extent { offset, length }, sha256 };
     words.next().is_none().then_some(part)
 }
 
 fn read_kernel(text: &str) -> Option<(Part, Unpacked)> {
     let (part, unpacked) = text.split_once(" unpacked-length=")?;
     let (length, sha256) = unpacked.split_once(" unpacked-sha256=")?;
-    let unpacked = Unpacked {
-        length: length.parse().ok()?,
-        sha256: Digest::from_hex(sha256)?,
-    };
+    let unpacked = Unpacked { length: length.parse().ok()?, sha256: Digest::from_hex(sha256)? };
     Some((read_part(part)?, unpacked))
 }
 
 fn read_verity(text: &str) -> Option<([u8; 32], Digest)> {
     let (salt, root_hash) = text.strip_prefix("salt=")?.split_once(" root-hash=")?;
-    Some((
-        from_hex(salt)?.try_into().ok()?,
-        Digest::from_hex(root_hash)?,
-    ))
+    Some((from_hex(salt)?.try_into().ok()?, Digest::from_hex(root_hash)?))
 }
 
 /// Why a manifest is refused.
@@ -556,45 +503,25 @@ impl fmt::Display for Error {
             Self::NotCanonical => f.write_str("not in canonical form"),
             Self::Board(name) => write!(f, "{name:?} is not a board name"),
             Self::Version(version) => write!(f, "{version:?} is not a version"),
-            Self::CommandLineLength(length) => write!(
-                f,
-                "command line has {length} bytes, allowed are {MAX_COMMAND_LINE_BYTES}"
-            ),
+            Self::CommandLineLength(length) => {
+                write!(f, "command line has {length} bytes, allowed are {MAX_COMMAND_LINE_BYTES}")
+            }
             Self::CommandLineByte(byte) => write!(f, "command line has the byte {byte:#04x}"),
             Self::CommandLineWord(word) => {
-                write!(
-                    f,
-                    "command line says {word:?}, which only the loader may say"
-                )
+                write!(f, "command line says {word:?}, which only the loader may say")
             }
             Self::SlotTooSmall(bytes) => write!(f, "a slot of {bytes} bytes is too small"),
             Self::PartEmpty(name) => write!(f, "part {name} is empty"),
             Self::PartUnaligned { name, offset } => {
                 write!(f, "part {name} starts at {offset}, not at a block")
             }
-            Self::PartOverlap {
-                name,
-                offset,
-                free_from,
-            } => {
-                write!(
-                    f,
-                    "part {name} starts at {offset}, before the end {free_from} of another"
-                )
+            Self::PartOverlap { name, offset, free_from } => {
+                write!(f, "part {name} starts at {offset}, before the end {free_from} of another")
             }
-            Self::PartTooLong {
-                name,
-                end: Some(end),
-                limit,
-            } => {
-                write!(
-                    f,
-                    "part {name} ends at {end}, the slot has room up to {limit}"
-                )
+            Self::PartTooLong { name, end: Some(end), limit } => {
+                write!(f, "part {name} ends at {end}, the slot has room up to {limit}")
             }
-            Self::PartTooLong {
-                name, end: None, ..
-            } => write!(f, "part {name} ends nowhere"),
+            Self::PartTooLong { name, end: None, .. } => write!(f, "part {name} ends nowhere"),
             Self::RootOffset(offset) => write!(f, "root starts at {offset}, not at 0"),
             Self::RootLength(length) => write!(f, "root of {length} bytes is not whole blocks"),
             Self::VerityExtent { found, needed } => write!(

@@ -30,12 +30,7 @@ impl Check {
     }
 
     fn new(length: u64, sha256: Digest) -> Self {
-        Self {
-            hasher: Sha256::new(),
-            seen: 0,
-            length,
-            sha256,
-        }
+        Self { hasher: Sha256::new(), seen: 0, length, sha256 }
     }
 
     /// Takes the next bytes.
@@ -48,17 +43,11 @@ impl Check {
     /// Whether these were the right bytes, and all of them.
     pub fn finish(self) -> Result<(), Mismatch> {
         if self.seen != self.length {
-            return Err(Mismatch::Length {
-                found: self.seen,
-                wanted: self.length,
-            });
+            return Err(Mismatch::Length { found: self.seen, wanted: self.length });
         }
         let found = Digest::from_bytes(self.hasher.finalize().into());
         if found != self.sha256 {
-            return Err(Mismatch::Sha256 {
-                found,
-                wanted: self.sha256,
-            });
+            return Err(Mismatch::Sha256 { found, wanted: self.sha256 });
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! All of these are pure over bytes; [`catalog`] and [`obtain`] join them with the network and
 //! the cache.
 
+pub mod archive;
 pub mod deb822;
 pub mod digest;
 pub mod lock;

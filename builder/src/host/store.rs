@@ -3,8 +3,8 @@
 //! ```text
 //! <root>/debs/<sha256>.deb        checked when it was written, renamed into place
 //! <root>/debs/<sha256>.part       a download that goes on where it stopped; locked while in use
-//! <root>/unpacked/<sha256>.pack   all regular file bytes of a package, back to back
-//! <root>/unpacked/<sha256>.json   its index: a SHA-256 line, then paths, owners, modes, offsets
+//! <root>/unpacked-1/<sha256>.pack all regular file bytes of a package, back to back
+//! <root>/unpacked-1/<sha256>.json its index: a SHA-256 line, then paths, owners, modes, offsets
 //! <root>/indices/<sha256>         package indices
 //! <root>/releases/…               the last checked Release file of each suite
 //! <root>/unfinished/…             everything that is being written; emptied when nobody works
@@ -23,8 +23,13 @@ use crate::debian::digest::Digest;
 use crate::debian::lock::LockedPackage;
 use crate::error::{Context, Error, Result};
 
+pub use super::unpack::{Unpacked, UnpackedEntry};
+
 /// The environment variable that names the cache directory.
 pub const VARIABLE: &str = "IOTA_CACHE";
+
+/// The number is that of the format of packs and indices, so that versions of iota can share.
+const UNPACKED: &str = "unpacked-1";
 
 /// An open cache. Holds a shared lock, so that nobody sweeps away what this process is writing.
 pub struct Store {
@@ -47,7 +52,7 @@ impl Store {
     }
 
     fn open_at(root: &Path) -> io::Result<Self> {
-        for name in ["debs", "unpacked", "indices", "releases", "unfinished"] {
+        for name in ["debs", UNPACKED, "indices", "releases", "unfinished"] {
             fs::create_dir_all(root.join(name))?;
         }
         let in_use = File::options().create(true).append(true).open(root.join("in-use.lock"))?;
@@ -70,6 +75,10 @@ impl Store {
     /// For files in the making; on the same file system as everything else of the cache.
     pub fn unfinished(&self) -> PathBuf {
         self.root.join("unfinished")
+    }
+
+    pub(super) fn unpacked(&self) -> PathBuf {
+        self.root.join(UNPACKED)
     }
 
     /// Where a downloaded package is, or will be.

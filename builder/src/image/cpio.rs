@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn the_bytes_do_not_change_between_builds_of_this_program() {
-        let digest = hex::encode(&Sha256::digest(archive(&sample())));
+        let digest = hex::encode(Sha256::digest(archive(&sample())));
         expect!["4787fdd75743ebd4501d545acb2d43d10973eb6a3b40e236c6312f931cc1a22a"]
             .assert_eq(&digest);
     }

@@ -1,6 +1,9 @@
 //! Image writers: a finished tree or a list of files in, bytes of one format out.
 
 pub mod cpio;
+pub mod erofs;
+pub mod fat;
 #[cfg(test)]
 mod foreign;
 pub mod sparse;
+pub mod verity;

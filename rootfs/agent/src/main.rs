@@ -1,2 +1,89 @@
-//! The device's own `iota` command.
-fn main() {}
+//! The device's own `iota` command: parse, do, exit code.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use agent::args::{Args, HELP, Verb};
+use agent::console::Console;
+use agent::engine::{self, Engine};
+use agent::network::{Event, Files};
+use agent::services::{Pace, Services};
+use agent::status::Status;
+use ondisk::system::System;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let result = Args::parse(&arguments)
+        .map_err(|error| format!("{error}\nhint: `iota --help` lists the commands"))
+        .and_then(|args| run(&args));
+    result.unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "error: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn run(args: &Args) -> Result<ExitCode, String> {
+    match args.verb {
+        Verb::Help => print(HELP),
+        Verb::Version => print(concat!("iota ", env!("CARGO_PKG_VERSION"), "\n")),
+        Verb::Status { json } => status(&args.system, json),
+        Verb::Services => services(&args.system),
+        Verb::NetworkHook => network_hook(),
+    }
+}
+
+fn status(system: &str, json: bool) -> Result<ExitCode, String> {
+    let system = read_system(system)?;
+    let command_line = fs::read_to_string("/proc/cmdline")
+        .map_err(|error| format!("cannot read /proc/cmdline: {error}"))?;
+    let engine = open_engine(&system);
+    let status = Status::collect(&command_line, &system, engine.as_deref());
+    print(&if json { status.json() } else { status.text() })?;
+    Ok(ExitCode::from(u8::from(!status.is_well())))
+}
+
+fn services(path: &str) -> Result<ExitCode, String> {
+    let system = read_system(path)?;
+    let Some(described) = &system.engine else {
+        return Err(format!("{path} names no engine, so there is nothing to run"));
+    };
+    let Some(engine) = open_engine(&system) else {
+        return Err(format!("this program does not know the API `{}`", described.api));
+    };
+    let console = Console::new(io::stdout());
+    Services::new(&*engine, &described.name, &console, Pace::DEVICE).run(&system.containers)
+}
+
+fn network_hook() -> Result<ExitCode, String> {
+    let event = Event::read(&|name| std::env::var(name).ok())?;
+    let said = event
+        .apply(Files::device())
+        .map_err(|error| format!("cannot keep the network's state in /run: {error}"))?;
+    match said {
+        Some(line) => print(&format!("{line}\n")),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn read_system(path: &str) -> Result<System, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    System::parse(&text).map_err(|error| format!("{path}: {error}"))
+}
+
+fn open_engine(system: &System) -> Option<Box<dyn Engine>> {
+    let engine = system.engine.as_ref()?;
+    engine::open(&engine.api, Path::new(&engine.socket))
+}
+
+/// A reader that went away is no failure of ours.
+fn print(text: &str) -> Result<ExitCode, String> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write: {error}"))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,510 @@
+//! What an image runs, as data: `rootfs/host.toml` and one of `rootfs/engines/*.toml`, checked and
+//! turned into the system description that PID 1 reads (`ondisk::system`).
+//!
+//! Both files are strict: unknown keys are refused, and every item that is not explained by the
+//! program it names carries a reason. Reasons and comments stay on the host.
+
+use ondisk::system::{
+    self, BackOff, Bind, Container, Directory, Leftovers, Output, Owner, Persistent, Ready,
+    Restart, Service, Sysctl, System, Tmpfs,
+};
+use serde::Deserialize;
+
+use crate::board::toml_message;
+use crate::error::{Context, Error, Result};
+
+/// A container engine. Holding one proves: names, paths and modes are well formed, every reason is
+/// there, and its service is one that PID 1 would accept.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    /// Its name, as in `rootfs/engines/NAME.toml`.
+    pub name: String,
+    /// The Debian packages it needs.
+    pub packages: Vec<String>,
+    /// Kernel modules it needs, loaded before it starts; the root has to carry them.
+    pub modules: Vec<String>,
+    part: Part,
+    api: String,
+    socket: String,
+}
+
+/// What runs on every image besides the engine; same guarantees as [`Engine`].
+#[derive(Clone, Debug)]
+pub struct Host {
+    hostname: String,
+    part: Part,
+}
+
+/// What both files can ask of PID 1.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    sysctls: Vec<Sysctl>,
+    tmpfs: Vec<Tmpfs>,
+    directories: Vec<Directory>,
+    binds: Vec<Bind>,
+    persistent: Vec<Persistent>,
+    services: Vec<Service>,
+}
+
+/// The word in `after` that stands for whichever engine the image has.
+const ANY_ENGINE: &str = "engine";
+
+impl Engine {
+    /// Checks the text of `rootfs/engines/NAME.toml`.
+    pub fn parse(text: &str, name: &str) -> Result<Engine> {
+        let shown = || format!("rootfs/engines/{name}.toml");
+        let raw: RawEngine =
+            toml::from_str(text).map_err(|e| Error::new(toml_message(&e))).context(shown)?;
+        let engine = raw.check(name).context(shown)?;
+        // Nothing but a whole description can be checked by PID 1's own rules.
+        let alone = Host { hostname: "check".to_owned(), part: Part::default() };
+        alone.describe(Some(&engine), &[]).context(shown)?;
+        Ok(engine)
+    }
+}
+
+impl Host {
+    /// Checks the text of `rootfs/host.toml`.
+    pub fn parse(text: &str) -> Result<Host> {
+        let shown = || "rootfs/host.toml".to_owned();
+        let raw: RawHost =
+            toml::from_str(text).map_err(|e| Error::new(toml_message(&e))).context(shown)?;
+        let host = raw.check().context(shown)?;
+        host.describe(None, &[]).context(shown)?;
+        Ok(host)
+    }
+
+    /// The system description of an image with this engine and these containers.
+    ///
+    /// Order of services: the host's that do not wait for the engine, the engine, the rest.
+    pub fn describe(&self, engine: Option<&Engine>, containers: &[Container]) -> Result<System> {
+        let waits = |service: &&Service| service.after.iter().any(|name| name == ANY_ENGINE);
+        let mut system = System { hostname: self.hostname.clone(), ..System::default() };
+        system.add(&self.part);
+        system.services = self.part.services.iter().filter(|s| !waits(s)).cloned().collect();
+        if let Some(engine) = engine {
+            system.add(&engine.part);
+            system.modules.extend(engine.modules.iter().cloned());
+            system.services.extend(engine.part.services.iter().cloned());
+            system.engine = Some(system::Engine {
+                name: engine.name.clone(),
+                service: engine.name.clone(),
+                api: engine.api.clone(),
+                socket: engine.socket.clone(),
+            });
+        }
+        for mut service in self.part.services.iter().filter(waits).cloned() {
+            service.after.retain(|name| name != ANY_ENGINE);
+            service.after.extend(engine.map(|engine| engine.name.clone()));
+            system.services.push(service);
+        }
+        system.containers = containers.to_vec();
+        system.encode().context(|| "the system description is not valid".to_owned())?;
+        Ok(system)
+    }
+}
+
+trait Add {
+    fn add(&mut self, part: &Part);
+}
+
+impl Add for System {
+    fn add(&mut self, part: &Part) {
+        self.sysctls.extend(part.sysctls.iter().cloned());
+        self.tmpfs.extend(part.tmpfs.iter().cloned());
+        self.directories.extend(part.directories.iter().cloned());
+        self.binds.extend(part.binds.iter().cloned());
+        self.persistent.extend(part.persistent.iter().cloned());
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawEngine {
+    name: String,
+    api: String,
+    socket: String,
+    package: Vec<RawPackage>,
+    #[serde(default)]
+    modules: Vec<RawModules>,
+    #[serde(default)]
+    sysctl: Vec<RawSysctl>,
+    #[serde(default)]
+    tmpfs: Vec<RawTmpfs>,
+    #[serde(default)]
+    directory: Vec<RawDirectory>,
+    #[serde(default)]
+    bind: Vec<RawBind>,
+    #[serde(default)]
+    persistent: Vec<RawPersistent>,
+    service: RawService,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawHost {
+    hostname: String,
+    #[serde(default)]
+    sysctl: Vec<RawSysctl>,
+    #[serde(default)]
+    tmpfs: Vec<RawTmpfs>,
+    #[serde(default)]
+    directory: Vec<RawDirectory>,
+    #[serde(default)]
+    bind: Vec<RawBind>,
+    #[serde(default)]
+    persistent: Vec<RawPersistent>,
+    service: Vec<RawHostService>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPackage {
+    name: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawModules {
+    names: Vec<String>,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSysctl {
+    name: String,
+    value: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTmpfs {
+    path: String,
+    mode: String,
+    size: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDirectory {
+    path: String,
+    mode: String,
+    owner: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBind {
+    source: String,
+    target: String,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPersistent {
+    name: String,
+    path: String,
+    mode: String,
+    owner: String,
+    reason: String,
+}
+
+// serde cannot combine `flatten` with `deny_unknown_fields`; hence name and reason in both.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawHostService {
+    name: String,
+    reason: String,
+    command: Vec<String>,
+    environment: Vec<String>,
+    #[serde(default)]
+    after: Vec<String>,
+    ready: String,
+    restart: RawRestart,
+    stop_timeout_ms: u32,
+    leftovers: RawLeftovers,
+    output: RawOutput,
+    oom_score_adjust: i32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawService {
+    command: Vec<String>,
+    environment: Vec<String>,
+    ready: String,
+    restart: RawRestart,
+    stop_timeout_ms: u32,
+    leftovers: RawLeftovers,
+    output: RawOutput,
+    oom_score_adjust: i32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "when")]
+enum RawRestart {
+    Never,
+    #[serde(rename_all = "kebab-case")]
+    OnFailure {
+        first_ms: u32,
+        longest_ms: u32,
+    },
+    #[serde(rename_all = "kebab-case")]
+    Always {
+        first_ms: u32,
+        longest_ms: u32,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawLeftovers {
+    Keep,
+    Kill,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawOutput {
+    Console,
+    Log,
+    Verbatim,
+}
+
+impl RawEngine {
+    fn check(self, file: &str) -> Result<Engine> {
+        if self.name != file {
+            return Err(Error::new(format!("name is `{}`, but the file is `{file}`", self.name)));
+        }
+        if self.name == ANY_ENGINE {
+            return Err(Error::new(format!("`{ANY_ENGINE}` stands for every engine")));
+        }
+        let mut packages = Vec::new();
+        for package in self.package {
+            reason("package", &package.name, &package.reason)?;
+            packages.push(package.name);
+        }
+        let mut modules = Vec::new();
+        for group in self.modules {
+            reason("modules", &group.names.join(", "), &group.reason)?;
+            modules.extend(group.names);
+        }
+        let service = self.service.check(&self.name, &self.socket);
+        Ok(Engine {
+            packages,
+            modules,
+            part: Part {
+                sysctls: all(self.sysctl, RawSysctl::check)?,
+                tmpfs: all(self.tmpfs, RawTmpfs::check)?,
+                directories: all(self.directory, RawDirectory::check)?,
+                binds: all(self.bind, RawBind::check)?,
+                persistent: all(self.persistent, RawPersistent::check)?,
+                services: vec![service],
+            },
+            name: self.name,
+            api: self.api,
+            socket: self.socket,
+        })
+    }
+}
+
+impl RawHost {
+    fn check(self) -> Result<Host> {
+        Ok(Host {
+            hostname: self.hostname,
+            part: Part {
+                sysctls: all(self.sysctl, RawSysctl::check)?,
+                tmpfs: all(self.tmpfs, RawTmpfs::check)?,
+                directories: all(self.directory, RawDirectory::check)?,
+                binds: all(self.bind, RawBind::check)?,
+                persistent: all(self.persistent, RawPersistent::check)?,
+                services: all(self.service, RawHostService::check)?,
+            },
+        })
+    }
+}
+
+fn all<Raw, Good>(raw: Vec<Raw>, check: impl Fn(Raw) -> Result<Good>) -> Result<Vec<Good>> {
+    raw.into_iter().map(check).collect()
+}
+
+fn reason(kind: &str, what: &str, reason: &str) -> Result<()> {
+    if reason.trim().is_empty() {
+        return Err(Error::new(format!("{kind} {what} has no reason")));
+    }
+    Ok(())
+}
+
+impl RawSysctl {
+    fn check(self) -> Result<Sysctl> {
+        reason("sysctl", &self.name, &self.reason)?;
+        Ok(Sysctl { name: self.name, value: self.value })
+    }
+}
+
+impl RawTmpfs {
+    fn check(self) -> Result<Tmpfs> {
+        reason("tmpfs", &self.path, &self.reason)?;
+        Ok(Tmpfs { mode: mode(&self.mode)?, path: self.path, size: self.size })
+    }
+}
+
+impl RawDirectory {
+    fn check(self) -> Result<Directory> {
+        reason("directory", &self.path, &self.reason)?;
+        Ok(Directory { mode: mode(&self.mode)?, owner: owner(&self.owner)?, path: self.path })
+    }
+}
+
+impl RawBind {
+    fn check(self) -> Result<Bind> {
+        reason("bind", &self.target, &self.reason)?;
+        Ok(Bind { source: self.source, target: self.target })
+    }
+}
+
+impl RawPersistent {
+    fn check(self) -> Result<Persistent> {
+        reason("persistent", &self.path, &self.reason)?;
+        let (mode, owner) = (mode(&self.mode)?, owner(&self.owner)?);
+        Ok(Persistent { name: self.name, path: self.path, mode, owner })
+    }
+}
+
+impl RawHostService {
+    fn check(self) -> Result<Service> {
+        reason("service", &self.name, &self.reason)?;
+        let raw = RawService {
+            command: self.command,
+            environment: self.environment,
+            ready: self.ready,
+            restart: self.restart,
+            stop_timeout_ms: self.stop_timeout_ms,
+            leftovers: self.leftovers,
+            output: self.output,
+            oom_score_adjust: self.oom_score_adjust,
+        };
+        if raw.ready.starts_with('/') {
+            return Err(Error::new(format!("service {} has no socket to ask", self.name)));
+        }
+        let mut service = raw.check(&self.name, "");
+        service.after = self.after;
+        Ok(service)
+    }
+}
+
+impl RawService {
+    /// What the words mean; whether they are good is checked by `ondisk::system` as a whole.
+    fn check(self, name: &str, socket: &str) -> Service {
+        Service {
+            name: name.to_owned(),
+            arguments: self.command,
+            environment: self.environment,
+            user: Owner::default(),
+            after: Vec::new(),
+            ready: match self.ready.as_str() {
+                "started" => Ready::Started,
+                "exit" => Ready::Exit,
+                path => Ready::Http { socket: socket.to_owned(), path: path.to_owned() },
+            },
+            restart: match self.restart {
+                RawRestart::Never => Restart::Never,
+                RawRestart::OnFailure { first_ms, longest_ms } => {
+                    Restart::OnFailure(BackOff { first_ms, longest_ms })
+                }
+                RawRestart::Always { first_ms, longest_ms } => {
+                    Restart::Always(BackOff { first_ms, longest_ms })
+                }
+            },
+            stop_timeout_ms: self.stop_timeout_ms,
+            leftovers: match self.leftovers {
+                RawLeftovers::Keep => Leftovers::Keep,
+                RawLeftovers::Kill => Leftovers::Kill,
+            },
+            output: match self.output {
+                RawOutput::Console => Output::Console,
+                RawOutput::Log => Output::Log,
+                RawOutput::Verbatim => Output::Verbatim,
+            },
+            oom_score_adjust: self.oom_score_adjust,
+        }
+    }
+}
+
+/// `0755` → bits; always four digits, so that special bits are seen to be there or not.
+pub(crate) fn mode(text: &str) -> Result<u32> {
+    let octal = text.len() == 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    octal.then(|| u32::from_str_radix(text, 8).ok()).flatten().ok_or_else(|| {
+        Error::new(format!("`{text}` is not a mode")).hint("write four octal digits: \"0755\"")
+    })
+}
+
+fn owner(text: &str) -> Result<Owner> {
+    let parsed = text
+        .split_once(':')
+        .and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+    let (user, group) = parsed.ok_or_else(|| {
+        Error::new(format!("`{text}` is not an owner")).hint("write numbers: \"0:0\"")
+    })?;
+    Ok(Owner { user, group })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = include_str!("../../rootfs/host.toml");
+    const DOCKER: &str = include_str!("../../rootfs/engines/docker.toml");
+
+    #[test]
+    fn the_shipped_host_and_engine_make_a_description_that_pid_1_reads_back() {
+        let engine = Engine::parse(DOCKER, "docker").unwrap();
+        let system = Host::parse(HOST).unwrap().describe(Some(&engine), &[]).unwrap();
+        let names: Vec<&str> = system.services.iter().map(|service| &*service.name).collect();
+        assert_eq!(names, ["network", "docker", "agent"]);
+        assert_eq!(system.service("agent").unwrap().after, ["docker"]);
+        assert!(matches!(&system.service("docker").unwrap().ready,
+            Ready::Http { socket, path } if socket == "/run/docker.sock" && path == "/_ping"));
+        let text = system.encode().unwrap();
+        assert_eq!(System::parse(&text).unwrap(), system);
+    }
+
+    #[test]
+    fn an_image_without_an_engine_waits_for_none() {
+        let system = Host::parse(HOST).unwrap().describe(None, &[]).unwrap();
+        assert!(system.engine.is_none());
+        assert!(system.service("agent").unwrap().after.is_empty());
+    }
+
+    #[test]
+    fn one_wrong_value_gives_one_exact_error() {
+        let cases = [
+            ("name = \"docker\"", "name = \"podman\"", "name is `podman`, but the file is"),
+            ("reason = \"layers of images\"", "reason = \"\"", "modules overlay has no reason"),
+            ("mode = \"0710\"", "mode = \"710\"", "`710` is not a mode"),
+            ("owner = \"0:0\"", "owner = \"root\"", "`root` is not an owner"),
+            ("\"/usr/sbin/dockerd\"", "\"dockerd\"", "`dockerd` is not a plain absolute path"),
+            ("when = \"always\"", "when = \"sometimes\"", "unknown variant `sometimes`"),
+            ("leftovers", "leftover", "unknown field `leftover`"),
+        ];
+        for (old, new, expected) in cases {
+            assert!(DOCKER.contains(old), "the sample has no `{old}`");
+            let error = Engine::parse(&DOCKER.replacen(old, new, 1), "docker").unwrap_err();
+            assert!(error.chain().contains(expected), "{}", error.chain());
+        }
+    }
+
+    #[test]
+    fn modes_are_four_octal_digits() {
+        let cases = [("0755", Some(0o755)), ("1777", Some(0o1777)), ("755", None), ("9", None)];
+        for (text, expected) in cases {
+            assert_eq!(mode(text).ok(), expected, "{text}");
+        }
+    }
+}

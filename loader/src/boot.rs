@@ -1,0 +1,226 @@
+//! The steps from a disk to a started kernel, in order, over any machine.
+//!
+//! ```text
+//! table → record → decide ─┬─ count down, write, read back ─→ manifest → kernel → initrd → start
+//!            ↑             └─ nothing left: give up                │        │        │       │
+//!            └───────────── say why, mark bad, other slot ─────────┴────────┴────────┴───────┘
+//! ```
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use ondisk::boot_args::{BootArgs, DiskId};
+use ondisk::boot_record::{Record, State};
+use ondisk::boot_state::{self, Decision, Rule, Situation, Start};
+use ondisk::device::WriteAt;
+use ondisk::gpt::Table;
+use ondisk::keyring::Keyring;
+use ondisk::layout::{Extent, PerSlot, Slot};
+use ondisk::manifest::PartName;
+
+use crate::record::Store;
+use crate::slot::{Refused, load_part, read_manifest, unpack_kernel};
+
+/// Wait before anything that could otherwise repeat itself without end.
+pub(crate) const PAUSE_SECONDS: u64 = 30;
+
+/// What a step needs of the machine besides its disk.
+pub(crate) trait Machine {
+    /// What a start that worked gives back; under UEFI, nothing ever.
+    type Started;
+
+    /// Puts one line on the console.
+    fn say(&self, line: fmt::Arguments<'_>);
+
+    /// Starts a kernel. Comes back only if that did not work.
+    fn start(&self, system: System) -> Result<Self::Started, &'static str>;
+
+    /// Does nothing for a while.
+    fn wait_seconds(&self, seconds: u64);
+}
+
+/// A verified system, ready to be started.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct System {
+    /// The kernel, an EFI program.
+    pub(crate) kernel: Vec<u8>,
+    /// What the kernel finds as its initial RAM disk.
+    pub(crate) initrd: Vec<u8>,
+    /// What the kernel is told.
+    pub(crate) command_line: String,
+}
+
+/// No slot could be started; the reasons are on the console.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NothingStarts;
+
+/// Starts the best slot of the disk that can be started.
+pub(crate) fn boot<M: Machine, D: WriteAt>(
+    machine: &M,
+    disk: D,
+    block_bytes: u64,
+    keys: &Keyring,
+) -> Result<M::Started, NothingStarts> {
+    for key in keys.keys() {
+        machine.say(format_args!("trusted key {}", key.id()));
+    }
+    let table = Table::read(&disk, block_bytes).map_err(|error| {
+        machine.say(format_args!("disk: {error}"));
+        NothingStarts
+    })?;
+    machine.say(format_args!("disk {}, {}", table.disk, table.source));
+    let partition = table.record().map_err(|error| machine.say(format_args!("record: {error}")));
+    let store = Store::read(&disk, partition.ok().map(|partition| partition.extent));
+    let (record, known) = match store.newest() {
+        Some(record) => (*record, true),
+        None => (Record::default(), false),
+    };
+    let mut attempt = Attempt {
+        machine,
+        disk,
+        table,
+        keys,
+        store,
+        record,
+        refused: PerSlot::default(),
+        record_writable: true,
+    };
+    attempt.report_record();
+    if !known {
+        attempt.rebuild_record();
+    }
+    attempt.run()
+}
+
+/// What is known while slots are tried.
+struct Attempt<'a, M, D: WriteAt> {
+    machine: &'a M,
+    disk: D,
+    table: Table,
+    keys: &'a Keyring,
+    store: Store<D::Error>,
+    record: Record,
+    refused: PerSlot<bool>,
+    record_writable: bool,
+}
+
+impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
+    /// Tries slots until one starts or none is left. Ends: every round either refuses one more
+    /// slot for good or finds out, once, that the record cannot be written.
+    fn run(&mut self) -> Result<M::Started, NothingStarts> {
+        loop {
+            let Self { record, refused, record_writable, .. } = *self;
+            let start = match boot_state::decide(&Situation { record, refused, record_writable }) {
+                Decision::Start(start) => start,
+                Decision::Nothing => return Err(NothingStarts),
+            };
+            if let Some(next) = &start.write_first
+                && !self.write_record(next)
+            {
+                continue;
+            }
+            self.report_start(&start);
+            match self.start(&start) {
+                Ok(started) => return Ok(started),
+                Err(refused) => self.refuse(start.slot, &refused),
+            }
+        }
+    }
+
+    /// Verifies one slot and starts it.
+    fn start(&mut self, start: &Start) -> Result<M::Started, Refused<D::Error>> {
+        let slot = start.slot;
+        let extent = self.slot_extent(slot)?;
+        let (manifest, key) = read_manifest(&self.disk, extent, self.keys)?;
+        self.say(slot, format_args!("version {}, signed by {key}", manifest.version));
+        let kernel = load_part(&self.disk, extent, &manifest, PartName::Kernel)?;
+        self.say(slot, format_args!("kernel verified"));
+        let initrd = load_part(&self.disk, extent, &manifest, PartName::Initrd)?;
+        self.say(slot, format_args!("initrd verified"));
+        let kernel = unpack_kernel(&kernel, &manifest)?;
+        let disk = DiskId::Gpt(self.table.disk);
+        let args = BootArgs::new(slot, start.rule.attempt(), disk, &manifest);
+        let command_line = format!("{} {args}", manifest.command_line);
+        self.say(slot, format_args!("starting kernel"));
+        self.machine.start(System { kernel, initrd, command_line }).map_err(Refused::Start)
+    }
+
+    /// Says why a slot is not started, remembers it, and leaves the slot alone from now on.
+    fn refuse(&mut self, slot: Slot, refused: &Refused<D::Error>) {
+        self.say(slot, format_args!("{refused}"));
+        self.refused[slot] = true;
+        let Some(reason) = refused.reason() else { return };
+        // A slot that is marked stays as it is: a write at every start would wear the card out.
+        if !matches!(self.record.slots[slot].state, State::Bad(_)) {
+            self.write_record(&boot_state::mark_bad(&self.record, slot, reason));
+        }
+    }
+
+    fn rebuild_record(&mut self) {
+        let manifest = |slot| {
+            let extent = self.slot_extent(slot)?;
+            read_manifest(&self.disk, extent, self.keys).map(|(manifest, _)| manifest)
+        };
+        let manifests = PerSlot::from_fn(|slot| match manifest(slot) {
+            Ok(manifest) => Some(manifest),
+            Err(error) => {
+                self.say(slot, format_args!("{error}"));
+                None
+            }
+        });
+        let PerSlot { a, b } = &manifests;
+        let record = boot_state::rebuild(PerSlot { a: a.as_ref(), b: b.as_ref() });
+        self.machine.say(format_args!("record: rebuilt from the manifests"));
+        self.write_record(&record);
+        self.record = record;
+    }
+
+    /// Whether the change has reached the disk. If not, no further change is tried: the rules
+    /// know what to do with a record that cannot be written.
+    fn write_record(&mut self, record: &Record) -> bool {
+        if !self.record_writable {
+            return false;
+        }
+        match self.store.write(&mut self.disk, record) {
+            Ok(()) => self.record = *record,
+            Err(error) => {
+                self.machine.say(format_args!("record: cannot write: {error}"));
+                self.record_writable = false;
+            }
+        }
+        self.record_writable
+    }
+
+    fn slot_extent(&self, slot: Slot) -> Result<Extent, Refused<D::Error>> {
+        let partition = self.table.slot(slot).map_err(Refused::Partition)?;
+        Ok(partition.extent)
+    }
+
+    fn report_record(&self) {
+        for (copy, error) in self.store.damage() {
+            self.machine.say(format_args!("record: {copy}: {error}"));
+        }
+    }
+
+    fn report_start(&self, start: &Start) {
+        let slot = start.slot;
+        match start.rule {
+            Rule::Proven => self.say(slot, format_args!("proven")),
+            Rule::Trial { attempt } => self.say(slot, format_args!("trial {attempt}")),
+            Rule::Uncounted => self.say(slot, format_args!("trial, not counted")),
+            Rule::LastResort => {
+                let wait = PAUSE_SECONDS;
+                self.say(slot, format_args!("last resort, waiting {wait} s before it"));
+                self.machine.wait_seconds(wait);
+            }
+        }
+    }
+
+    fn say(&self, slot: Slot, line: fmt::Arguments<'_>) {
+        self.machine.say(format_args!("slot {slot}: {line}"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! One slot: its manifest and parts, read and checked, each byte once.
+use alloc::vec::Vec;
+use core::fmt;
+
+use ondisk::boot_record::Reason;
+use ondisk::device::ReadAt;
+use ondisk::keyring::{KeyId, Keyring};
+use ondisk::layout::{self, Extent};
+use ondisk::manifest::{self, Manifest, PartName, Unverified};
+use ondisk::verify::{Check, Mismatch, PartError, read_part};
+use ruzstd::decoding::FrameDecoder;
+
+/// Bytes per read: large enough for the transfer to cost more than the request, small enough to
+/// be hashed while it is still in the processor's cache.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Reads the manifest of the slot at `slot`; with the key that signed it.
+pub(crate) fn read_manifest<D: ReadAt>(
+    disk: &D,
+    slot: Extent,
+    keys: &Keyring,
+) -> Result<(Manifest, KeyId), Refused<D::Error>> {
+    let area = layout::manifest_area(slot.length).and_then(|area| slot.slice(area));
+    let area = area.ok_or(manifest::Error::SlotTooSmall(slot.length)).map_err(Refused::Manifest)?;
+    let mut bytes = buffer(area.length)?;
+    disk.read_at(area.offset, &mut bytes).map_err(Refused::ManifestRead)?;
+    let manifest = Unverified::parse(&bytes).and_then(|found| found.verify(keys, slot.length));
+    manifest.map_err(Refused::Manifest)
+}
+
+/// Reads a part and checks it against the manifest.
+pub(crate) fn load_part<D: ReadAt>(
+    disk: &D,
+    slot: Extent,
+    manifest: &Manifest,
+    name: PartName,
+) -> Result<Vec<u8>, Refused<D::Error>> {
+    let part = manifest.part(name);
+    let mut bytes = buffer(part.extent.length)?;
+    let read = read_part(disk, slot, part, &mut bytes, PIECE_BYTES);
+    read.map_err(|error| Refused::Part { name, error })?;
+    Ok(bytes)
+}
+
+/// Unpacks the kernel into memory of the size the manifest lists. The packed bytes have been
+/// checked before, so a decoder never sees bytes nobody signed.
+pub(crate) fn unpack_kernel<E>(packed: &[u8], manifest: &Manifest) -> Result<Vec<u8>, Refused<E>> {
+    let unpacked = &manifest.kernel_unpacked;
+    let mut kernel = buffer(unpacked.length)?;
+    let length = FrameDecoder::new().decode_all(packed, &mut kernel).map_err(|_| Refused::Zstd)?;
+    let mut check = Check::unpacked(unpacked);
+    check.update(kernel.get(..length).unwrap_or_default());
+    check.finish().map_err(Refused::Unpacked)?;
+    Ok(kernel)
+}
+
+/// Memory that may be refused: a slot too large for the machine is no reason to crash.
+fn buffer<E>(length: u64) -> Result<Vec<u8>, Refused<E>> {
+    let mut bytes = Vec::new();
+    let size = usize::try_from(length).map_err(|_| Refused::Memory(length))?;
+    bytes.try_reserve_exact(size).map_err(|_| Refused::Memory(length))?;
+    bytes.resize(size, 0);
+    Ok(bytes)
+}
+
+/// Why a slot is not started.
+#[derive(Debug)]
+pub(crate) enum Refused<E> {
+    /// There is no such partition, or two.
+    Partition(ondisk::gpt::FindError),
+    /// The manifest could not be read.
+    ManifestRead(E),
+    /// The manifest is wrong.
+    Manifest(manifest::Error),
+    /// A part is wrong or could not be read.
+    Part {
+        /// Which part.
+        name: PartName,
+        /// What happened.
+        error: PartError<E>,
+    },
+    /// The kernel is not a zstd frame we can read.
+    Zstd,
+    /// The kernel unpacks to something else.
+    Unpacked(Mismatch),
+    /// The machine has no room for this many bytes.
+    Memory(u64),
+    /// The firmware did not take the kernel, or the kernel came back.
+    Start(&'static str),
+}
+
+impl<E> Refused<E> {
+    /// What to remember about the slot. Nothing, if the trouble is the machine's: a card that
+    /// fails to answer once must not cost a good slot its standing.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Partition(_) | Self::ManifestRead(_) | Self::Memory(_) => None,
+            Self::Part { error: PartError::Device(_), .. } => None,
+            Self::Manifest(_) => Some(Reason::MANIFEST),
+            Self::Part { name: PartName::Initrd, .. } => Some(Reason::INITRD),
+            Self::Part { .. } | Self::Zstd | Self::Unpacked(_) => Some(Reason::KERNEL),
+            Self::Start(_) => Some(Reason::START),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Refused<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Partition(error) => fmt::Display::fmt(error, f),
+            Self::ManifestRead(error) => write!(f, "manifest: cannot read: {error}"),
+            Self::Manifest(error) => write!(f, "manifest: {error}"),
+            Self::Part { name, error } => write!(f, "{name}: {error}"),
+            Self::Zstd => f.write_str("kernel: cannot unpack"),
+            Self::Unpacked(error) => write!(f, "kernel, unpacked: {error}"),
+            Self::Memory(length) => write!(f, "no memory for {length} bytes"),
+            Self::Start(what) => write!(f, "kernel: {what}"),
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The Docker Engine API, which Podman speaks too.
+//!
+//! Paths carry no version: an image holds one engine, and the engine's own version of the API is
+//! the one that is sure to be there (Docker 29 dropped those below 1.44). Only fields that have
+//! kept their meaning since 1.24 are used.
+
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ondisk::system::Container;
+use serde_json::{Map, Value, json};
+
+use super::{Engine, Found, Listed, State};
+use crate::client::{self, Content, Error, Request, Response, Result, escape};
+use crate::time::Moment;
+
+/// The label that marks a container as made by `iota`, with what it was made from.
+const LABEL: &str = "iota.declaration";
+
+/// For answers that need no work. Long enough for a slow card under load.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For work: unpacking a large image onto a slow card.
+const LONG_PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// An engine behind a unix socket.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    socket: PathBuf,
+}
+
+impl Docker {
+    /// Names the socket; nothing is opened yet.
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    fn get(&self, target: &str) -> Result<Value> {
+        document(self.request("GET", target, Content::None, Some(PATIENCE))?)
+    }
+
+    fn post(&self, target: &str, content: Content<'_>) -> Result<()> {
+        self.request("POST", target, content, Some(LONG_PATIENCE))?.document().map(drop)
+    }
+
+    fn delete(&self, target: &str) -> Result<()> {
+        self.request("DELETE", target, Content::None, Some(LONG_PATIENCE))?.document().map(drop)
+    }
+
+    /// Sends a request; an answer that says no becomes an error with the engine's words.
+    fn request(
+        &self,
+        method: &str,
+        target: &str,
+        content: Content<'_>,
+        patience: Option<Duration>,
+    ) -> Result<Response<UnixStream>> {
+        let request = Request { method, target, content, patience };
+        let response = client::send(&self.socket, request)?;
+        match response.status {
+            // 304: it is already as it was to become.
+            200..=299 | 304 => Ok(response),
+            status => Err(Error::Refused(status, message(&response.document()?))),
+        }
+    }
+}
+
+impl Engine for Docker {
+    fn ping(&self) -> Result<()> {
+        self.request("GET", "/_ping", Content::None, Some(PATIENCE))?.document().map(drop)
+    }
+
+    fn version(&self) -> Result<String> {
+        text(&self.get("/version")?, "Version")
+    }
+
+    fn has_image(&self, id: &str) -> Result<bool> {
+        found(self.get(&format!("/images/{}/json", escape(id)))).map(|image| image.is_some())
+    }
+
+    fn load_image(&self, archive: &mut dyn Read, length: u64) -> Result<()> {
+        let content = Content::Stream { media_type: "application/x-tar", length, source: archive };
+        let response =
+            self.request("POST", "/images/load?quiet=1", content, Some(LONG_PATIENCE))?;
+        load_result(&response.document()?)
+    }
+
+    fn remove_image(&self, id: &str) -> Result<()> {
+        match self.delete(&format!("/images/{}", escape(id))) {
+            Err(Error::Refused(404 | 409, _)) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Found>> {
+        let container = found(self.get(&format!("/containers/{}/json", escape(name))))?;
+        container.map(|container| read_container(&container)).transpose()
+    }
+
+    fn create(&self, declared: &Container, image: &str) -> Result<()> {
+        let declaration = self.declaration(declared, image);
+        let mut body = create_body(declared, image);
+        body["Labels"] = json!({ LABEL: declaration });
+        let target = format!("/containers/create?name={}", escape(&declared.name));
+        self.post(&target, Content::Json(&body.to_string()))
+    }
+
+    fn start(&self, name: &str) -> Result<()> {
+        self.post(&format!("/containers/{}/start", escape(name)), Content::None)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.delete(&format!("/containers/{}?force=1&v=1", escape(name)))
+    }
+
+    fn output(&self, name: &str, after: Option<Moment>) -> Result<Box<dyn Read>> {
+        let since = after.map(|moment| format!("&since={}", moment.next())).unwrap_or_default();
+        let target = format!(
+            "/containers/{}/logs?follow=1&stdout=1&stderr=1&timestamps=1{since}",
+            escape(name)
+        );
+        Ok(Box::new(self.request("GET", &target, Content::None, None)?))
+    }
+
+    fn declaration(&self, declared: &Container, image: &str) -> String {
+        create_body(declared, image).to_string()
+    }
+
+    fn list(&self) -> Result<Vec<Listed>> {
+        let containers = self.get("/containers/json?all=1")?;
+        let containers = containers.as_array().ok_or_else(|| senseless("no list of containers"))?;
+        containers.iter().map(read_listed).collect()
+    }
+}
+
+fn create_body(declared: &Container, image: &str) -> Value {
+    let port = |container: u16| format!("{container}/tcp");
+    let exposed = declared.publish.iter().map(|it| (port(it.container), json!({})));
+    let mut bindings = Map::new();
+    for publish in &declared.publish {
+        let hosts = bindings.entry(port(publish.container)).or_insert_with(|| json!([]));
+        if let Some(hosts) = hosts.as_array_mut() {
+            hosts.push(json!({ "HostPort": publish.host.to_string() }));
+        }
+    }
+    let mut body = json!({
+        "Image": image,
+        "Env": declared.environment,
+        "ExposedPorts": exposed.collect::<Map<_, _>>(),
+        "HostConfig": {
+            "NetworkMode": declared.network,
+            "PortBindings": bindings,
+            // What an image declares is what the device is for: it shall run, whatever happens.
+            "RestartPolicy": { "Name": "always" },
+        },
+    });
+    if !declared.arguments.is_empty() {
+        body["Cmd"] = json!(declared.arguments);
+    }
+    body
+}
+
+fn read_container(container: &Value) -> Result<Found> {
+    let state = &container["State"];
+    Ok(Found {
+        declaration: container["Config"]["Labels"][LABEL].as_str().map(str::to_owned),
+        image: text(container, "Image")?,
+        state: match state["Status"].as_str() {
+            Some("running" | "paused") => State::Running,
+            Some("restarting") => State::Restarting,
+            Some("created") => State::Created,
+            Some(_) => State::Ended,
+            None => return Err(senseless("a container without a state")),
+        },
+        // A container that never ran has a time of the year 1.
+        started: state["StartedAt"].as_str().and_then(Moment::parse).filter(Moment::is_real),
+        exit_code: state["ExitCode"].as_i64().unwrap_or_default(),
+    })
+}
+
+fn read_listed(container: &Value) -> Result<Listed> {
+    let name =
+        container["Names"][0].as_str().ok_or_else(|| senseless("a container without name"))?;
+    Ok(Listed {
+        name: name.trim_start_matches('/').to_owned(),
+        image: text(container, "Image")?,
+        state: text(container, "State")?,
+        status: text(container, "Status")?,
+    })
+}
+
+/// What loading said: progress documents one after another, of which one may be an error although
+/// the status was 200 when it began.
+fn load_result(answer: &[u8]) -> Result<()> {
+    for document in serde_json::Deserializer::from_slice(answer).into_iter::<Value>() {
+        let document = document.map_err(|error| senseless(&format!("not JSON: {error}")))?;
+        if let Some(error) = document["error"].as_str() {
+            return Err(Error::Refused(200, error.trim().to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn document(response: Response<UnixStream>) -> Result<Value> {
+    let bytes = response.document()?;
+    serde_json::from_slice(&bytes).map_err(|error| senseless(&format!("not JSON: {error}")))
+}
+
+/// The engine's words of a refusal: `{"message": "…"}`, or whatever it sent.
+fn message(bytes: &[u8]) -> String {
+    let document: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    match document["message"].as_str() {
+        Some(message) => message.trim().to_owned(),
+        None => String::from_utf8_lossy(bytes).trim().chars().take(200).collect(),
+    }
+}
+
+/// Turns "no such thing" into `None`.
+fn found(result: Result<Value>) -> Result<Option<Value>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Error::Refused(404, _)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn text(document: &Value, field: &str) -> Result<String> {
+    let text = document[field].as_str().map(str::to_owned);
+    text.ok_or_else(|| senseless(&format!("no field {field}")))
+}
+
+fn senseless(what: &str) -> Error {
+    Error::Senseless(format!("the engine's answer makes no sense: {what}"))
+}

@@ -1,0 +1,105 @@
+//! What the agent asks of a container engine, whatever its API.
+//!
+//! `api` in the system description picks the implementation. Docker and Podman speak the same API;
+//! another one (containerd) becomes another module here and nothing else changes.
+
+use std::io::Read;
+use std::path::Path;
+
+use ondisk::system::Container;
+
+use crate::client::Result;
+use crate::time::Moment;
+
+mod docker;
+
+pub use docker::Docker;
+
+/// A container engine. Every call is one request; nothing is kept between calls.
+pub trait Engine: Send + Sync {
+    /// Ok when the engine answers.
+    fn ping(&self) -> Result<()>;
+
+    /// The engine's version, as text for people.
+    fn version(&self) -> Result<String>;
+
+    /// Whether the engine has the image with this id.
+    fn has_image(&self, id: &str) -> Result<bool>;
+
+    /// Gives the engine an image archive of `length` bytes.
+    fn load_image(&self, archive: &mut dyn Read, length: u64) -> Result<()>;
+
+    /// Removes an image; an image that is in use or gone stays as it is.
+    fn remove_image(&self, id: &str) -> Result<()>;
+
+    /// The container with this name, if there is one.
+    fn find(&self, name: &str) -> Result<Option<Found>>;
+
+    /// Makes a container, not yet started.
+    fn create(&self, declared: &Container, image: &str) -> Result<()>;
+
+    /// Starts a container; one that runs already goes on.
+    fn start(&self, name: &str) -> Result<()>;
+
+    /// Stops and removes a container, but not its named volumes.
+    fn remove(&self, name: &str) -> Result<()>;
+
+    /// The container's output after a moment (or all of it), then what comes, until it stops.
+    /// The bytes are those that [`crate::stream::Output`] takes.
+    fn output(&self, name: &str, after: Option<Moment>) -> Result<Box<dyn Read>>;
+
+    /// The declaration from which `create` would make a container now; see [`Found::declaration`].
+    fn declaration(&self, declared: &Container, image: &str) -> String;
+
+    /// All containers, running or not.
+    fn list(&self) -> Result<Vec<Listed>>;
+}
+
+/// A container as the engine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// From what `create` made it; `None` when somebody else did.
+    pub declaration: Option<String>,
+    /// Id of its image.
+    pub image: String,
+    /// What it does now.
+    pub state: State,
+    /// When it was last started.
+    pub started: Option<Moment>,
+    /// With what its program ended, when it does not run.
+    pub exit_code: i64,
+}
+
+/// What a container does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Its program runs (or is paused).
+    Running,
+    /// The engine is about to start it again.
+    Restarting,
+    /// It was made and never started.
+    Created,
+    /// Its program has ended.
+    Ended,
+}
+
+/// A line of the list of containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its image, as the engine shows it.
+    pub image: String,
+    /// One word: `running`, `exited`…
+    pub state: String,
+    /// The engine's words: `Up 3 minutes`.
+    pub status: String,
+}
+
+/// The engine with this API behind a socket; `None` for an API that nobody implements.
+pub fn open(api: &str, socket: &Path) -> Option<Box<dyn Engine>> {
+    match api {
+        "docker" => Some(Box::new(Docker::new(socket))),
+        _ => None,
+    }
+}

@@ -1,0 +1,15 @@
+//! The device's own command `iota`: talks to the engine, keeps the declared containers, reports.
+//!
+//! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`].
+
+pub mod archive;
+pub mod args;
+pub mod client;
+pub mod console;
+pub mod engine;
+pub mod http;
+pub mod network;
+pub mod services;
+pub mod status;
+pub mod stream;
+pub mod time;

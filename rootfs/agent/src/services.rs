@@ -1,0 +1,314 @@
+//! `iota services`: brings the declared containers up and shows their output, for ever.
+//!
+//! One thread for each container goes round in turns:
+//!
+//! ```text
+//!   ┌► wait until the engine answers                   (patient; says what it waits for)
+//!   │  find the container ─ not there ───────────────► load the image if need be, create, start
+//!   │                     ─ made from something else ► remove it and its image, then as above
+//!   │                     ─ first meeting, stopped ──► start
+//!   │                     ─ stopped later ───────────► leave it: restarts are the engine's work
+//!   │  copy its output from where the last turn left off, until it stops or the engine goes
+//!   └─ pause
+//! ```
+//!
+//! Guarantees: engine trouble of any kind ends a turn, never the program; a container that `iota`
+//! did not make is never touched; no line of output comes twice within the life of the program.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ondisk::system::Container;
+
+use crate::archive;
+use crate::client;
+use crate::console::Console;
+use crate::engine::{Engine, Found, State};
+use crate::stream::{NoFrame, Output};
+use crate::time::Moment;
+
+/// How long to wait between two tries: at first, and at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The first pause; each one is twice the one before.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+}
+
+impl Pace {
+    /// For an engine that comes up in a second or two on a device that has little else to do.
+    pub const DEVICE: Self =
+        Self { first: Duration::from_millis(25), longest: Duration::from_secs(5) };
+
+    fn longer(self, pause: Duration) -> Duration {
+        (pause * 2).min(self.longest)
+    }
+}
+
+/// The declared containers of an engine.
+pub struct Services<'a> {
+    engine: &'a dyn Engine,
+    name: &'a str,
+    console: &'a Console,
+    pace: Pace,
+    /// Whether the engine answered when last asked. Held while waiting: one thread waits for all.
+    up: Mutex<bool>,
+    /// Held while loading: a slow disk does one thing at a time better than two.
+    loading: Mutex<()>,
+}
+
+/// What a thread remembers of its container from turn to turn.
+#[derive(Default)]
+struct Attendance {
+    image: Option<String>,
+    /// Whether the container was met or made in this life of the program.
+    met: bool,
+    /// The newest output that was shown.
+    shown: Option<Moment>,
+    /// The start whose end was reported.
+    reported_end: Option<Moment>,
+    /// The last failure that was reported.
+    failure: String,
+}
+
+/// Why a turn failed.
+#[derive(Debug)]
+enum Failure {
+    Engine(client::Error),
+    Archive(String, archive::Error),
+    Stream(NoFrame),
+    NotOurs,
+    NotLoaded(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Engine(error) => error.fmt(formatter),
+            Self::Archive(path, error) => write!(formatter, "{path}: {error}"),
+            Self::Stream(error) => error.fmt(formatter),
+            Self::NotOurs => formatter.write_str(
+                "a container of this name was made by somebody else; remove or rename it",
+            ),
+            Self::NotLoaded(id) => {
+                write!(formatter, "the engine loaded the image but does not know {id}")
+            }
+        }
+    }
+}
+
+impl From<client::Error> for Failure {
+    fn from(error: client::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl<'a> Services<'a> {
+    /// Nothing happens before [`Services::run`].
+    pub fn new(engine: &'a dyn Engine, name: &'a str, console: &'a Console, pace: Pace) -> Self {
+        let (up, loading) = (Mutex::new(false), Mutex::new(()));
+        Self { engine, name, console, pace, up, loading }
+    }
+
+    /// Attends to the containers until the process is ended from outside.
+    pub fn run(&self, containers: &[Container]) -> ! {
+        self.wait_for_engine();
+        thread::scope(|scope| {
+            for container in containers {
+                scope.spawn(move || self.attend(container));
+            }
+            loop {
+                thread::park();
+            }
+        })
+    }
+
+    fn attend(&self, declared: &Container) -> ! {
+        let mut attendance = Attendance::default();
+        let mut pause = self.pace.first;
+        loop {
+            self.wait_for_engine();
+            let shown = attendance.shown;
+            if let Err(failure) = self.turn(declared, &mut attendance) {
+                self.report(&declared.name, &failure, &mut attendance.failure);
+            }
+            pause = match attendance.shown == shown {
+                true => self.pace.longer(pause),
+                false => self.pace.first,
+            };
+            thread::sleep(pause);
+        }
+    }
+
+    /// Each failure once, until another one takes its place.
+    fn report(&self, name: &str, failure: &Failure, last: &mut String) {
+        // The engine itself is gone: that is said once for all containers.
+        if matches!(failure, Failure::Engine(client::Error::NoConnection(..))) {
+            return;
+        }
+        let text = failure.to_string();
+        if text != *last {
+            self.console.say(&format!("container {name}: {text}"));
+            *last = text;
+        }
+    }
+
+    fn wait_for_engine(&self) {
+        let mut up = lock(&self.up);
+        let (began, mut next_line) = (Instant::now(), Duration::from_secs(5));
+        let mut pause = self.pace.first;
+        while let Err(error) = self.engine.ping() {
+            if *up {
+                *up = false;
+                self.console.say(&format!("engine {} does not answer: {error}", self.name));
+            } else if began.elapsed() >= next_line {
+                let seconds = began.elapsed().as_secs();
+                let name = self.name;
+                self.console.say(&format!("waiting for engine {name} ({seconds} s): {error}"));
+                next_line *= 2;
+            }
+            thread::sleep(pause);
+            // Not the longest pause: nothing runs until the engine does.
+            pause = self.pace.longer(pause).min(self.pace.longest / 10);
+        }
+        if !*up {
+            *up = true;
+            self.console.say(&format!("engine {} ready", self.name));
+        }
+    }
+
+    fn turn(&self, declared: &Container, attendance: &mut Attendance) -> Result<(), Failure> {
+        let image = self.image_of(declared, attendance)?;
+        let wanted = self.engine.declaration(declared, &image);
+        match self.engine.find(&declared.name)? {
+            None => self.make(declared, &image, attendance)?,
+            Some(Found { declaration: None, .. }) => return Err(Failure::NotOurs),
+            Some(found) if found.declaration.as_deref() != Some(&wanted) => {
+                self.unmake(declared, &image, &found)?;
+                self.make(declared, &image, attendance)?;
+            }
+            Some(found) if !attendance.met => self.meet(declared, &found, attendance)?,
+            Some(Found { state: State::Running, .. }) => {}
+            Some(found) => {
+                self.report_end(&declared.name, &found, attendance);
+                return Ok(());
+            }
+        }
+        attendance.failure.clear();
+        self.show_output(&declared.name, attendance)
+    }
+
+    /// The image's id from its archive; the archive is part of the root and does not change.
+    fn image_of(&self, declared: &Container, known: &mut Attendance) -> Result<String, Failure> {
+        if let Some(id) = &known.image {
+            return Ok(id.clone());
+        }
+        let failed = |error| Failure::Archive(declared.image.clone(), error);
+        let mut file = File::open(&declared.image).map_err(|error| failed(error.into()))?;
+        let id = archive::image_id(&mut file).map_err(failed)?;
+        Ok(known.image.insert(id).clone())
+    }
+
+    fn make(
+        &self,
+        declared: &Container,
+        image: &str,
+        attendance: &mut Attendance,
+    ) -> Result<(), Failure> {
+        self.load(declared, image)?;
+        self.engine.create(declared, image)?;
+        self.start(declared)?;
+        (attendance.met, attendance.shown) = (true, None);
+        Ok(())
+    }
+
+    /// Removes what an older system image made under this name.
+    fn unmake(&self, declared: &Container, image: &str, old: &Found) -> Result<(), Failure> {
+        let name = &declared.name;
+        self.console.say(&format!("container {name} changed with the system image, replacing it"));
+        self.engine.remove(name)?;
+        if old.image != image {
+            self.engine.remove_image(&old.image)?;
+        }
+        Ok(())
+    }
+
+    /// The container is there from an earlier boot, or from an earlier life of this program.
+    fn meet(
+        &self,
+        declared: &Container,
+        found: &Found,
+        attendance: &mut Attendance,
+    ) -> Result<(), Failure> {
+        // What it wrote before it was last started is not news.
+        if matches!(found.state, State::Running | State::Restarting) {
+            attendance.shown = found.started;
+            self.console.say(&format!("container {} running", declared.name));
+        } else {
+            attendance.shown = Some(Moment::now());
+            self.start(declared)?;
+        }
+        attendance.met = true;
+        Ok(())
+    }
+
+    fn start(&self, declared: &Container) -> Result<(), Failure> {
+        self.engine.start(&declared.name)?;
+        self.console.say(&format!("container {} started", declared.name));
+        Ok(())
+    }
+
+    fn load(&self, declared: &Container, id: &str) -> Result<(), Failure> {
+        let _guard = lock(&self.loading);
+        if self.engine.has_image(id)? {
+            return Ok(());
+        }
+        let failed = |error: io::Error| Failure::Archive(declared.image.clone(), error.into());
+        let mut file = File::open(&declared.image).map_err(failed)?;
+        let length = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        let began = Instant::now();
+        self.engine.load_image(&mut file, length)?;
+        if !self.engine.has_image(id)? {
+            return Err(Failure::NotLoaded(id.to_owned()));
+        }
+        let (path, kib, ms) = (&declared.image, length / 1024, began.elapsed().as_millis());
+        self.console.say(&format!("image {path} loaded: {kib} KiB in {ms} ms"));
+        Ok(())
+    }
+
+    fn report_end(&self, name: &str, found: &Found, attendance: &mut Attendance) {
+        if found.started != attendance.reported_end {
+            attendance.reported_end = found.started;
+            let code = found.exit_code;
+            self.console.say(&format!("container {name} ended with status {code}"));
+        }
+    }
+
+    fn show_output(&self, name: &str, attendance: &mut Attendance) -> Result<(), Failure> {
+        let mut stream = self.engine.output(name, attendance.shown)?;
+        let mut output = Output::after(attendance.shown);
+        let mut show = |line: &str| self.console.app(name, line);
+        let mut buffer = [0; 8192];
+        let mut result = Ok(());
+        // The stream ends, or breaks off: either way the next turn finds out why.
+        while let Ok(count @ 1..) = stream.read(&mut buffer)
+            && result.is_ok()
+        {
+            result = output.take(&buffer[..count], &mut show).map_err(Failure::Stream);
+            attendance.shown = output.last();
+        }
+        output.finish(&mut show);
+        result
+    }
+}
+
+/// A thread that panicked has ended the program, so no lock is ever found in a bad state.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

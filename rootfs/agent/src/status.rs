@@ -1,0 +1,197 @@
+//! `iota status`: what runs on this device, as text for people or JSON for programs.
+
+use std::fmt::Write as _;
+
+use ondisk::boot_args::BootArgs;
+use ondisk::system::System;
+use serde_json::{Value, json};
+
+use crate::engine::{Engine, Listed};
+
+/// Everything there is to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What the loader told, or why that is not known.
+    pub boot: Result<BootArgs, String>,
+    /// The engine's name, and its version and containers or why it does not answer.
+    pub engine: Option<(String, Result<Answer, String>)>,
+    /// Names of the declared containers.
+    pub declared: Vec<String>,
+}
+
+/// What an engine that is up tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its version.
+    pub version: String,
+    /// All its containers.
+    pub containers: Vec<Listed>,
+}
+
+impl Status {
+    /// Asks everyone.
+    pub fn collect(command_line: &str, system: &System, engine: Option<&dyn Engine>) -> Self {
+        let ask = |engine: &dyn Engine| -> Result<Answer, String> {
+            let version = engine.version().map_err(|error| error.to_string())?;
+            let containers = engine.list().map_err(|error| error.to_string())?;
+            Ok(Answer { version, containers })
+        };
+        let unknown = || Err("this program does not know the engine's API".to_owned());
+        Self {
+            boot: BootArgs::parse(command_line).map_err(|error| error.to_string()),
+            engine: system
+                .engine
+                .as_ref()
+                .map(|described| (described.name.clone(), engine.map_or_else(unknown, ask))),
+            declared: system.containers.iter().map(|container| container.name.clone()).collect(),
+        }
+    }
+
+    /// True when the engine answers and every declared container runs.
+    pub fn is_well(&self) -> bool {
+        let runs = |name: &String| {
+            let mut containers = self.containers().iter();
+            containers.any(|container| container.name == *name && container.state == "running")
+        };
+        let engine_is_fine = !matches!(&self.engine, Some((_, Err(_))));
+        engine_is_fine && self.declared.iter().all(runs)
+    }
+
+    fn containers(&self) -> &[Listed] {
+        match &self.engine {
+            Some((_, Ok(answer))) => &answer.containers,
+            _ => &[],
+        }
+    }
+
+    /// Lines for people.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match &self.boot {
+            Ok(boot) => {
+                let trial = match boot.attempt {
+                    0 => "proven".to_owned(),
+                    attempt => format!("trial {attempt}"),
+                };
+                let _ = writeln!(text, "version    {}", boot.version);
+                let _ = writeln!(text, "slot       {} ({trial})", boot.slot.letter());
+            }
+            Err(error) => drop(writeln!(text, "slot       unknown: {error}")),
+        }
+        match &self.engine {
+            None => text.push_str("engine     none\n"),
+            Some((name, Ok(answer))) => {
+                let _ = writeln!(text, "engine     {name} {}, ready", answer.version);
+            }
+            Some((name, Err(error))) => drop(writeln!(text, "engine     {name}: {error}")),
+        }
+        for container in self.containers() {
+            let Listed { name, image, status, .. } = container;
+            let _ = writeln!(text, "container  {name} ({image}): {status}");
+        }
+        for name in self.missing() {
+            let _ = writeln!(text, "container  {name}: declared, but not there");
+        }
+        text
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &String> {
+        let is_there = |name: &String| self.containers().iter().any(|it| it.name == *name);
+        self.declared.iter().filter(move |name| !is_there(name))
+    }
+
+    /// The same facts for programs, in one line.
+    pub fn json(&self) -> String {
+        let boot = match &self.boot {
+            Ok(boot) => json!({
+                "slot": boot.slot.letter(),
+                "attempt": boot.attempt,
+                "version": boot.version,
+                "disk": boot.disk.to_string(),
+            }),
+            Err(error) => json!({ "error": error }),
+        };
+        let engine = self.engine.as_ref().map(|(name, answer)| match answer {
+            Ok(answer) => json!({ "name": name, "ready": true, "version": answer.version }),
+            Err(error) => json!({ "name": name, "ready": false, "error": error }),
+        });
+        let containers = self.containers().iter().map(|container| {
+            let Listed { name, image, state, status } = container;
+            json!({
+                "name": name,
+                "image": image,
+                "state": state,
+                "status": status,
+                "declared": self.declared.contains(name),
+            })
+        });
+        let document = json!({
+            "well": self.is_well(),
+            "boot": boot,
+            "engine": engine,
+            "containers": containers.collect::<Vec<Value>>(),
+            "missing": self.missing().collect::<Vec<_>>(),
+        });
+        format!("{document}\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(name: &str, state: &str) -> Listed {
+        let status = format!("{state} a while");
+        Listed { name: name.into(), image: "iota/x:1".into(), state: state.into(), status }
+    }
+
+    fn status(answer: Result<Answer, String>) -> Status {
+        let command_line = format!(
+            "panic=5 iota.slot=b iota.attempt=2 iota.disk=0badcafe \
+             iota.verity={0},{0},3,3 iota.version=2026.11.0+dev quiet",
+            "00".repeat(32)
+        );
+        Status {
+            boot: BootArgs::parse(&command_line).map_err(|error| error.to_string()),
+            engine: Some(("docker".to_owned(), answer)),
+            declared: vec!["hello".to_owned(), "web".to_owned()],
+        }
+    }
+
+    #[test]
+    fn text_says_what_runs_and_what_is_missing() {
+        let containers = vec![listed("hello", "running"), listed("mine", "exited")];
+        let status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
+        let expected = "version    2026.11.0+dev\nslot       b (trial 2)\n\
+            engine     docker 26.1.5, ready\ncontainer  hello (iota/x:1): running a while\n\
+            container  mine (iota/x:1): exited a while\ncontainer  web: declared, but not there\n";
+        assert_eq!(status.text(), expected);
+        assert!(!status.is_well());
+    }
+
+    #[test]
+    fn json_carries_the_same_facts() {
+        let containers = vec![listed("hello", "running"), listed("web", "running")];
+        let status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
+        let document: Value = serde_json::from_str(&status.json()).unwrap();
+        assert_eq!(document["well"], true);
+        assert_eq!(document["boot"]["slot"], "b");
+        assert_eq!(document["boot"]["attempt"], 2);
+        assert_eq!(
+            document["engine"],
+            json!({"name": "docker", "ready": true, "version": "26.1.5"})
+        );
+        assert_eq!(document["containers"][1]["name"], "web");
+        assert_eq!(document["missing"], json!([]));
+    }
+
+    #[test]
+    fn an_engine_that_is_down_is_not_well_and_a_host_without_one_is() {
+        let down = status(Err("cannot connect".to_owned()));
+        assert!(!down.is_well());
+        assert!(down.text().contains("engine     docker: cannot connect\n"));
+        let plain = Status { engine: None, declared: Vec::new(), boot: Err("no".to_owned()) };
+        assert!(plain.is_well());
+        assert_eq!(plain.text(), "slot       unknown: no\nengine     none\n");
+    }
+}
