@@ -2,6 +2,7 @@
 
 pub mod cpio;
 pub mod erofs;
+pub mod ext4;
 pub mod fat;
 #[cfg(test)]
 mod foreign;
