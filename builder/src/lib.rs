@@ -4,16 +4,22 @@
 
 pub mod assemble;
 pub mod board;
+pub mod cli;
+pub mod container;
 pub mod debian;
+pub mod definitions;
 pub mod engine;
 pub mod error;
 pub mod hex;
 pub mod host;
 pub mod image;
+pub mod inspect;
 pub mod oci;
+pub mod report;
 pub mod sign;
 pub mod skeleton;
 pub mod slice;
+pub mod slot;
 pub mod suggest;
 pub mod tree;
 pub mod verbs;

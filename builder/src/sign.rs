@@ -12,6 +12,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer, SigningKey};
+use ondisk::keyring::{KeyId, PublicKey};
 
 use crate::error::{Context, Error, Result};
 use crate::hex;
@@ -70,6 +71,19 @@ impl Key {
     /// The public half.
     pub fn public(&self) -> [u8; 32] {
         self.signing.verifying_key().to_bytes()
+    }
+
+    /// The key's short name, as envelopes and messages have it.
+    ///
+    /// Errors: none for a key that was made here; a seed chosen by hand may give a weak key.
+    pub fn id(&self) -> Result<KeyId> {
+        Ok(self.trusted()?.id())
+    }
+
+    /// The public half as verifiers hold it.
+    pub fn trusted(&self) -> Result<PublicKey> {
+        PublicKey::from_bytes(&self.public())
+            .map_err(|error| Error::new(format!("this key cannot be used: {error}")))
     }
 
     /// What this key may sign.
@@ -135,6 +149,18 @@ impl Key {
         write_new(&secret, 0o600, &line("iota-secret-key", self.signing.to_bytes()))?;
         write_new(&public, 0o644, &line("iota-public-key", self.public()))?;
         Ok((secret, public))
+    }
+}
+
+/// The public half from a `.pub` or `.secret` file.
+pub fn load_public(path: &Path) -> Result<[u8; 32]> {
+    let text =
+        fs::read_to_string(path).context(|| format!("cannot read the key {}", path.display()))?;
+    match text.split_whitespace().collect::<Vec<_>>().as_slice() {
+        ["iota-public-key", _, public] => hex::decode(public).ok_or_else(|| {
+            Error::new(format!("{}: damaged: expected 64 hexadecimal digits", path.display()))
+        }),
+        _ => Ok(Key::load(path)?.public()),
     }
 }
 

@@ -1,0 +1,164 @@
+//! The command line as typed, and nothing else: no file is opened while it is read.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Builds minimal, immutable, signed container-host operating systems.
+#[derive(Parser, Debug)]
+#[command(name = "iota", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    after_help = "Start with:  iota run generic-aarch64\nExit codes:  0 done, 1 no, 2 failed"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Options of every verb.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of every verb.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// The Iota source tree [default: the one around the current directory]
+    #[arg(long, global = true, value_name = "DIR", env = "IOTA_WORKSPACE")]
+    pub workspace: Option<PathBuf>,
+    /// Downloads and unpacked packages, shared between builds [default: ~/.cache/iota]
+    #[arg(long, global = true, value_name = "DIR", env = "IOTA_CACHE")]
+    pub cache: Option<PathBuf>,
+    /// Debian mirror [default: IOTA_MIRROR, then this machine's apt sources]
+    #[arg(long, global = true, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// Use the cache alone, never the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Print errors only
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// The verbs.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Show what a disk image or slot holds, and check it
+    Inspect(InspectArgs),
+    /// Make and show signing keys
+    #[command(subcommand)]
+    Key(KeyVerb),
+}
+
+/// Options of `iota build`; `iota run` takes them too.
+#[derive(Args, Clone, Debug)]
+pub struct BuildArgs {
+    /// A directory of boards/, for example generic-aarch64
+    pub board: String,
+    /// For devices in the field: best compression; needs a release key
+    #[arg(long, requires = "key")]
+    pub release: bool,
+    /// Sign with this .secret file [default: keys/development.secret, made on first use]
+    #[arg(long, value_name = "FILE", env = "IOTA_KEY")]
+    pub key: Option<PathBuf>,
+    /// Refuse to build when the mirror no longer has a locked package version
+    #[arg(long)]
+    pub locked: bool,
+    /// Where outputs go, in a directory named after the board
+    #[arg(long, short, value_name = "DIR", default_value = "out")]
+    pub out: PathBuf,
+    /// Version of the image [default: the builder's, with a digest of all inputs when not --release]
+    #[arg(long, value_name = "VERSION")]
+    pub image_version: Option<String>,
+    /// Devices refuse updates with a lower number than the one they have committed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub rollback_index: u32,
+    /// Compression of the root file system
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub root_format: Option<RootFormat>,
+    /// Build again even when nothing changed
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// How the root file system is stored in the slot.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RootFormat {
+    /// EROFS without compression: smallest updates
+    Plain,
+    /// EROFS with lz4: fewer bytes to read at boot
+    Lz4,
+}
+
+/// Options of `iota run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// What to build first.
+    #[command(flatten)]
+    pub build: BuildArgs,
+    /// Forward a TCP port of this machine to one of the guest; may be repeated
+    #[arg(long, value_name = "HOST:GUEST")]
+    pub forward: Vec<String>,
+    /// Memory of the virtual machine in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    pub memory: u32,
+    /// Keep what the guest writes; otherwise each run starts from the built image
+    #[arg(long)]
+    pub persist: bool,
+    /// Print a table of boot stages at the end
+    #[arg(long)]
+    pub timings: bool,
+    /// Shut down cleanly as soon as the containers run
+    #[arg(long)]
+    pub until_ready: bool,
+}
+
+/// Options of `iota inspect`.
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// A disk.img or slot.img
+    pub file: PathBuf,
+    /// Check signatures against this .pub or .secret file; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `iota lock`.
+#[derive(Args, Debug)]
+pub struct LockArgs {
+    /// Say what would change and exit 1 if anything would, without writing
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// `iota key …`
+#[derive(Subcommand, Debug)]
+pub enum KeyVerb {
+    /// Make a key pair: NAME.secret and NAME.pub
+    New {
+        /// Where to write, without ending: keys/acme makes keys/acme.secret and keys/acme.pub
+        name: PathBuf,
+        /// A key for devices in the field
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show the id and public half of a key file
+    Show {
+        /// A .pub or .secret file
+        file: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,139 @@
+//! Containers that an image carries: `rootfs/containers/*.toml`, checked once, made into an image
+//! archive in the root and an entry of the system description.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ondisk::system::Publish;
+use serde::Deserialize;
+
+use crate::board::{Architecture, toml_message};
+use crate::error::{Context, Error, Result};
+use crate::oci;
+use crate::tree::{Content, Kind, Node, TreePath};
+
+/// Where archives lie in the root.
+const DIRECTORY: &str = "usr/share/iota/images";
+
+/// A container made from one static program of a Debian package.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Definition {
+    /// Name of the container and of its image, `iota/NAME`.
+    pub name: String,
+    /// Why it ships.
+    pub reason: String,
+    /// The Debian package that has the program.
+    pub package: String,
+    /// Absolute path of the program in the package.
+    pub program: String,
+    /// Links to the program in the container's `/bin`.
+    pub applets: Vec<String>,
+    /// Network as the engine names it.
+    pub network: String,
+    /// Ports as `HOST:CONTAINER`.
+    #[serde(default)]
+    pub publish: Vec<String>,
+    /// Program and arguments.
+    pub command: Vec<String>,
+}
+
+/// A container image ready for the root.
+pub struct Made {
+    /// The archive's place and node in the root.
+    pub node: (TreePath, Node),
+    /// What the agent runs.
+    pub container: ondisk::system::Container,
+}
+
+impl Definition {
+    /// Checks the text of `rootfs/containers/NAME.toml`.
+    pub fn parse(text: &str, name: &str) -> Result<Self> {
+        let shown = || format!("rootfs/containers/{name}.toml");
+        let definition: Self =
+            toml::from_str(text).map_err(|e| Error::new(toml_message(&e))).context(shown)?;
+        if definition.name != name || definition.reason.trim().is_empty() {
+            return Err(Error::new("the name must be the file's and the reason not empty"))
+                .context(shown);
+        }
+        Ok(definition)
+    }
+
+    /// Makes the image archive from the files of the definition's package.
+    ///
+    /// Errors: the package does not have the program; a name that engines refuse.
+    pub fn make(&self, files: &[(TreePath, Node)], architecture: Architecture) -> Result<Made> {
+        let applets: Vec<&str> = self.applets.iter().map(String::as_str).collect();
+        let tree = oci::busybox_tree(self.find_program(files)?, &applets)?;
+        let command: Vec<&str> = self.command.iter().map(String::as_str).collect();
+        let path = "PATH=/bin".split_once('=').map(|(key, value)| (key.into(), value.into()));
+        let environment: BTreeMap<String, String> = path.into_iter().collect();
+        let archive = oci::Image {
+            name: &format!("iota/{}", self.name),
+            tag: "latest",
+            architecture: match architecture {
+                Architecture::Aarch64 => oci::Architecture::Arm64,
+            },
+            tree: &tree,
+            command: &command,
+            environment: &environment,
+        }
+        .build()?;
+        let path = TreePath::new(format!("{DIRECTORY}/{}.tar", self.name))?;
+        let origin: Arc<str> = format!("container {}", self.name).into();
+        let container = ondisk::system::Container {
+            name: self.name.clone(),
+            image: format!("/{DIRECTORY}/{}.tar", self.name),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            network: self.network.clone(),
+            publish: self.publish.iter().map(|ports| publish(ports)).collect::<Result<_>>()?,
+        };
+        let node = Node::file(Content::bytes(archive.bytes), 0o644, origin);
+        Ok(Made { node: (path, node), container })
+    }
+
+    fn find_program(&self, files: &[(TreePath, Node)]) -> Result<Content> {
+        let wanted = TreePath::new(&self.program)?;
+        let found = files.iter().find(|(path, _)| *path == wanted).map(|(_, node)| &node.kind);
+        match found {
+            Some(Kind::File(content)) => Ok(content.clone()),
+            _ => {
+                Err(Error::new(format!("package {} has no program {}", self.package, self.program)))
+            }
+        }
+    }
+}
+
+/// `8080:80` → host port 8080 leads to port 80 of the container.
+fn publish(ports: &str) -> Result<Publish> {
+    let parse = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
+    let pair = ports.split_once(':').and_then(|(host, container)| {
+        Some(Publish { host: parse(host)?, container: parse(container)? })
+    });
+    pair.ok_or_else(|| Error::new(format!("publish: `{ports}` is not HOST:CONTAINER")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HELLO: &str = include_str!("../../rootfs/containers/hello.toml");
+
+    #[test]
+    fn the_shipped_container_becomes_an_archive_and_an_entry() {
+        let definition = Definition::parse(HELLO, "hello").unwrap();
+        let busybox = Node::file(Content::bytes(*b"\x7fELF"), 0o755, "busybox-static");
+        let files = [(TreePath::new("usr/bin/busybox").unwrap(), busybox)];
+        let made = definition.make(&files, Architecture::Aarch64).unwrap();
+        assert_eq!(made.container.publish, [Publish { host: 80, container: 80 }]);
+        assert_eq!(made.node.0.display(), "/usr/share/iota/images/hello.tar");
+        let error = definition.make(&[], Architecture::Aarch64).err().unwrap();
+        assert_eq!(error.to_string(), "package busybox-static has no program /usr/bin/busybox");
+    }
+
+    #[test]
+    fn ports_are_two_numbers() {
+        assert!(publish("80").is_err() && publish("0:80").is_err() && publish("80:http").is_err());
+    }
+}

@@ -1,0 +1,298 @@
+//! What a disk image or slot holds, and whether it is whole: the same checks as the loader's, on
+//! the host, with everything read.
+
+use std::fs::File;
+use std::path::Path;
+
+use ondisk::boot_record::{self, Copies, Record, State};
+use ondisk::device::{FileDevice, ReadAt};
+use ondisk::gpt::Table;
+use ondisk::keyring::Keyring;
+use ondisk::layout::{self, Extent, PerSlot, SECTOR_BYTES, Slot};
+use ondisk::manifest::{Fields, PartName, Unverified};
+use ondisk::verify::Check;
+use serde::Serialize;
+
+use crate::error::{Context, Error, Result};
+
+/// Everything that was found.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub struct Findings {
+    /// The disk around the slots; absent for a slot image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskFindings>,
+    /// The slots: two of a disk, one of a slot image.
+    pub slots: Vec<SlotFindings>,
+}
+
+/// The disk around the slots.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub struct DiskFindings {
+    /// GUID of the disk.
+    pub guid: String,
+    /// Partitions in table order.
+    pub partitions: Vec<PartitionFindings>,
+    /// Both copies of the record, in words.
+    pub record: [String; 2],
+    /// False if no copy can be read.
+    pub record_whole: bool,
+}
+
+/// One partition.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub struct PartitionFindings {
+    /// Number from 1.
+    pub number: u32,
+    /// Name in the table.
+    pub name: String,
+    /// First byte.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// One slot.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub struct SlotFindings {
+    /// `A`, `B`, or `image` for a slot image.
+    pub name: String,
+    /// What the manifest says, line by line; empty without one.
+    pub manifest: Vec<String>,
+    /// Ids of the keys that claim to have signed it.
+    pub signers: Vec<String>,
+    /// Each check in words, with its result.
+    pub checks: Vec<CheckFinding>,
+    /// True if the slot holds nothing at all.
+    pub empty: bool,
+}
+
+/// One check.
+#[derive(Serialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckFinding {
+    /// What was checked.
+    pub what: String,
+    /// Whether it holds; absent if it could not be checked.
+    pub good: Option<bool>,
+    /// Why not, or what it was checked against.
+    pub detail: String,
+}
+
+impl Findings {
+    /// True if nothing that was checked is wrong.
+    pub fn whole(&self) -> bool {
+        let slots = self.slots.iter().flat_map(|slot| &slot.checks);
+        slots.map(|check| check.good).all(|good| good != Some(false))
+            && self.disk.as_ref().is_none_or(|disk| disk.record_whole)
+    }
+}
+
+/// Reads a disk image, a block device or a slot image.
+///
+/// `keys` are the keys whose signatures count; without any, signatures are shown, not checked.
+///
+/// Errors: unreadable, neither a disk nor a slot of ours.
+pub fn inspect(path: &Path, keys: &Keyring) -> Result<Findings> {
+    let failed = || format!("cannot read {}", path.display());
+    let device = FileDevice::new(File::open(path).context(failed)?).context(failed)?;
+    if let Ok(table) = Table::read(&device, SECTOR_BYTES) {
+        return inspect_disk(&device, &table, keys);
+    }
+    let slot = Extent { offset: 0, length: device.size() };
+    let findings = inspect_slot(&device, slot, "image", keys)?;
+    if findings.manifest.is_empty() {
+        return Err(Error::new(format!(
+            "{} is neither a disk image nor a slot of Iota",
+            path.display()
+        ))
+        .hint("give it out/BOARD/disk.img or out/BOARD/slot.img"));
+    }
+    Ok(Findings { disk: None, slots: vec![findings] })
+}
+
+fn inspect_disk(device: &FileDevice, table: &Table, keys: &Keyring) -> Result<Findings> {
+    let missing =
+        |error: ondisk::gpt::FindError| Error::new(format!("not a disk of Iota: {error}"));
+    let copies = Copies::read(device, table.record().map_err(missing)?.extent);
+    let mut slots = Vec::new();
+    for slot in Slot::BOTH {
+        let partition = table.slot(slot).map_err(missing)?;
+        let name = slot.letter().to_uppercase();
+        slots.push(inspect_slot(device, partition.extent, &name, keys)?);
+    }
+    let partitions = table.partitions.iter().map(|partition| PartitionFindings {
+        number: partition.number,
+        name: partition.name.clone(),
+        offset: partition.extent.offset,
+        length: partition.extent.length,
+    });
+    let disk = DiskFindings {
+        guid: table.disk.to_string(),
+        partitions: partitions.collect(),
+        record: [describe_copy(&copies.first), describe_copy(&copies.second)],
+        record_whole: copies.newest().is_some(),
+    };
+    Ok(Findings { disk: Some(disk), slots })
+}
+
+fn describe_copy<E: std::fmt::Display>(
+    copy: &std::result::Result<Record, boot_record::CopyError<E>>,
+) -> String {
+    match copy {
+        Ok(record) => {
+            let slots = describe_slots(&record.slots);
+            format!("sequence {}: {slots}", record.sequence.0)
+        }
+        Err(error) => format!("not readable: {error}"),
+    }
+}
+
+fn describe_slots(slots: &PerSlot<boot_record::Entry>) -> String {
+    let describe = |slot: Slot| {
+        let entry = &slots[slot];
+        let version = entry.version.as_ref().map_or("", |version| version.as_str());
+        let state = match entry.state {
+            State::Empty => return format!("{} empty", slot.letter().to_uppercase()),
+            State::Unproven { tries } => format!("unproven, {tries} tries left"),
+            State::Proven => "proven".to_owned(),
+            State::Bad(reason) => format!("bad ({reason})"),
+        };
+        format!("{} {state}, priority {}, {version}", slot.letter().to_uppercase(), entry.priority)
+    };
+    Slot::BOTH.map(describe).join("; ")
+}
+
+fn inspect_slot(
+    device: &FileDevice,
+    slot: Extent,
+    name: &str,
+    keys: &Keyring,
+) -> Result<SlotFindings> {
+    let mut findings = SlotFindings {
+        name: name.to_owned(),
+        manifest: Vec::new(),
+        signers: Vec::new(),
+        checks: Vec::new(),
+        empty: false,
+    };
+    let Some(area) = layout::manifest_area(slot.length).and_then(|area| slot.slice(area)) else {
+        return Ok(findings);
+    };
+    let length = usize::try_from(area.length).context(|| "cannot read a manifest".into())?;
+    let mut bytes = vec![0; length];
+    device.read_at(area.offset, &mut bytes).context(|| "cannot read a manifest".into())?;
+    let unverified = match Unverified::parse(&bytes) {
+        Ok(unverified) => unverified,
+        Err(error) => {
+            findings.empty = bytes.iter().all(|byte| *byte == 0);
+            if !findings.empty {
+                findings.check("manifest", Some(false), error.to_string());
+            }
+            return Ok(findings);
+        }
+    };
+    findings.signers = unverified.signers_unverified().map(|id| id.to_string()).collect();
+    let fields = match unverified.fields_unverified() {
+        Ok(fields) => fields,
+        Err(error) => {
+            findings.check("manifest", Some(false), error.to_string());
+            return Ok(findings);
+        }
+    };
+    findings.manifest = fields.encode().lines().map(str::to_owned).collect();
+    findings.check_signature(unverified, keys, slot.length);
+    for part in PartName::ALL {
+        let result = check_part(device, slot, &fields, part);
+        let detail = result.as_ref().err().cloned().unwrap_or_else(|| "sha256".to_owned());
+        findings.check(&part.to_string(), Some(result.is_ok()), detail);
+    }
+    Ok(findings)
+}
+
+impl SlotFindings {
+    fn check(&mut self, what: &str, good: Option<bool>, detail: String) {
+        self.checks.push(CheckFinding { what: what.to_owned(), good, detail });
+    }
+
+    fn check_signature(&mut self, unverified: Unverified<'_>, keys: &Keyring, slot_bytes: u64) {
+        if keys.keys().is_empty() {
+            let detail = format!("by {}; pass --key to check it", self.signers.join(", "));
+            return self.check("signature", None, detail);
+        }
+        match unverified.verify(keys, slot_bytes) {
+            Ok((_, key)) => self.check("signature", Some(true), format!("by {key}")),
+            Err(error) => self.check("signature", Some(false), error.to_string()),
+        }
+    }
+}
+
+/// Reads a part to its end; `Err` says in words what is wrong with it.
+fn check_part(
+    device: &FileDevice,
+    slot: Extent,
+    fields: &Fields,
+    name: PartName,
+) -> std::result::Result<(), String> {
+    let part = fields.part(name);
+    let extent = slot.slice(part.extent).ok_or("does not lie inside the slot")?;
+    let mut check = Check::part(part);
+    let mut buffer = vec![0; 1 << 20];
+    let mut done = 0;
+    while done < extent.length {
+        let count = usize::try_from(extent.length - done).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = &mut buffer[..count];
+        device.read_at(extent.offset + done, piece).map_err(|error| error.to_string())?;
+        check.update(piece);
+        done += piece.len() as u64;
+    }
+    check.finish().map_err(|error| error.to_string())
+}
+
+/// The findings for a person.
+pub fn render(findings: &Findings) -> String {
+    let mut lines = Vec::new();
+    if let Some(disk) = &findings.disk {
+        lines.push(format!("disk {}", disk.guid));
+        for partition in &disk.partitions {
+            lines.push(format!(
+                "  {} {:<8} at {:>10}  {:>10}",
+                partition.number,
+                partition.name,
+                crate::report::mib(partition.offset),
+                crate::report::mib(partition.length)
+            ));
+        }
+        for (name, copy) in ["first", "second"].iter().zip(&disk.record) {
+            lines.push(format!("  record, {name} copy: {copy}"));
+        }
+    }
+    for slot in &findings.slots {
+        lines.push(format!("slot {}{}", slot.name, if slot.empty { ": empty" } else { "" }));
+        lines.extend(slot.manifest.iter().map(|line| format!("  {line}")));
+        for check in &slot.checks {
+            let word = match check.good {
+                Some(true) => "ok",
+                Some(false) => "BAD",
+                None => "not checked",
+            };
+            lines.push(format!("  {:<10} {word}: {}", check.what, check.detail));
+        }
+    }
+    lines.join("\n")
+}
+
+/// Loads the public halves of `.pub` and `.secret` files.
+pub fn keyring(paths: &[std::path::PathBuf]) -> Result<Keyring> {
+    let mut keys = Vec::new();
+    for path in paths {
+        let public = crate::sign::load_public(path)?;
+        let key = ondisk::keyring::PublicKey::from_bytes(&public)
+            .map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
+        keys.push(key);
+    }
+    Keyring::new(keys).map_err(|error| Error::new(format!("cannot use these keys: {error}")))
+}
