@@ -16,6 +16,7 @@ pub mod image;
 pub mod inspect;
 pub mod oci;
 pub mod report;
+pub mod modules;
 pub mod sign;
 pub mod skeleton;
 pub mod slice;
