@@ -31,6 +31,7 @@ pub struct Kernel {
     pub release: String,
     files: BTreeMap<String, Packed>,
     builtin: BTreeSet<String>,
+    builtin_aliases: BTreeSet<String>,
     builtin_text: Content,
 }
 
@@ -81,6 +82,7 @@ impl Kernel {
             release: String::new(),
             files: BTreeMap::new(),
             builtin: BTreeSet::new(),
+            builtin_aliases: BTreeSet::new(),
             builtin_text: Content::bytes(Vec::new()),
         };
         for (path, node) in entries {
@@ -105,8 +107,14 @@ impl Kernel {
         if inside == "modules.builtin" {
             let bytes = content.read()?;
             let text = String::from_utf8_lossy(&bytes);
-            self.builtin = text.lines().filter_map(module_name).collect();
+            self.builtin.extend(text.lines().filter_map(module_name));
             self.builtin_text = content.clone();
+            return Ok(());
+        }
+        if inside == "modules.builtin.modinfo" {
+            let bytes = content.read()?;
+            let entries = bytes.split(|byte| *byte == 0);
+            self.builtin_aliases = entries.filter_map(builtin_alias).collect();
             return Ok(());
         }
         let path = inside.strip_suffix(".xz").unwrap_or(inside);
@@ -148,7 +156,8 @@ impl Kernel {
         let builtin_text = self.builtin_text.clone();
         let release = self.release.clone();
         let mut closure = Closure { release, modules, builtin_text, wanted, unmet: Vec::new() };
-        closure.unmet = closure.find_unmet(&self.builtin);
+        closure.unmet = closure
+            .find_unmet(|wish| self.builtin.contains(wish) || self.builtin_aliases.contains(wish));
         Ok(closure)
     }
 
@@ -220,6 +229,12 @@ fn below_modules(path: &TreePath) -> Option<(&str, &str)> {
 fn module_name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     file.strip_suffix(".ko").map(normal)
+}
+
+/// `sha512_generic.alias=sha512` → `sha512`.
+fn builtin_alias(entry: &[u8]) -> Option<String> {
+    let (key, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+    key.ends_with(".alias").then(|| normal(value))
 }
 
 /// File names may have `-` where the module's own name has `_`.
@@ -320,6 +335,26 @@ impl Closure {
         order.list
     }
 
+    /// The part of this set that some of its modules need, without unpacking anything again.
+    ///
+    /// Errors: a name that was not asked for when the set was made.
+    pub fn part<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<Closure> {
+        let wanted: Vec<String> = names.into_iter().map(normal).collect();
+        if let Some(name) = wanted.iter().find(|name| !self.wanted.contains(name)) {
+            return Err(Error::new(format!("module {name} is not among those of the root")));
+        }
+        let mut modules = BTreeMap::new();
+        let mut next = wanted.clone();
+        while let Some(name) = next.pop() {
+            let Some(module) = self.modules.get(&name) else { continue };
+            if modules.insert(name, module.clone()).is_none() {
+                next.extend(module.info.reached().cloned());
+            }
+        }
+        let unmet = Vec::new();
+        Ok(Closure { modules, wanted, unmet, ..self.clone() })
+    }
+
     /// Number of modules and their bytes.
     pub fn size(&self) -> (usize, u64) {
         (self.modules.len(), self.modules.values().map(|module| module.bytes.len() as u64).sum())
@@ -336,13 +371,13 @@ impl Closure {
         providers
     }
 
-    fn find_unmet(&self, builtin: &BTreeSet<String>) -> Vec<String> {
+    fn find_unmet(&self, is_builtin: impl Fn(&str) -> bool) -> Vec<String> {
         let providers = self.providers();
         let mut unmet = Vec::new();
         for (name, module) in &self.modules {
             for wish in module.info.soft() {
                 let met = self.modules.contains_key(wish)
-                    || builtin.contains(wish)
+                    || is_builtin(wish)
                     || providers.contains_key(wish);
                 if !met {
                     unmet.push(format!("{name}: {wish}"));
@@ -474,6 +509,8 @@ mod tests {
             .collect();
         let builtin = TreePath::new(format!("{base}/modules.builtin")).unwrap();
         entries.push((builtin, node(b"kernel/drivers/virtio/virtio_pci.ko\n".to_vec())));
+        let aliases = TreePath::new(format!("{base}/modules.builtin.modinfo")).unwrap();
+        entries.push((aliases, node(b"sha512_generic.alias=sha512\0x.license=GPL\0".to_vec())));
         Kernel::find("linux-image-6.12.1-arm64", &entries).unwrap()
     }
 
@@ -486,6 +523,7 @@ mod tests {
             ("md/dm-bufio", &["depends=dm-mod"]),
             ("md/dm-mod", &["depends=", "softdep=post: follower"]),
             ("md/follower", &["depends="]),
+            ("fs/cifs", &["softdep=pre: sha512"]),
             ("unused", &["depends="]),
         ])
     }
@@ -517,16 +555,19 @@ mod tests {
             kernel/fs/erofs.ko: kernel/lib/libcrc32c.ko
             kernel/md/follower.ko:
             kernel/lib/libcrc32c.ko:
-        "#]].assert_eq(&text("modules.dep"));
+        "#]]
+        .assert_eq(&text("modules.dep"));
         expect_test::expect![[r#"
             alias crypto-crc32c crc32c_generic
             alias crc32c crc32c_generic
             alias fs-erofs erofs
-        "#]].assert_eq(&text("modules.alias"));
+        "#]]
+        .assert_eq(&text("modules.alias"));
         expect_test::expect![[r#"
             softdep dm_mod post: follower
             softdep libcrc32c pre: crc32c
-        "#]].assert_eq(&text("modules.softdep"));
+        "#]]
+        .assert_eq(&text("modules.softdep"));
         assert_eq!(text("modules.builtin"), "kernel/drivers/virtio/virtio_pci.ko\n");
         assert_eq!(nodes.len(), 4 + closure.size().0);
         assert!(!nodes.iter().any(|(path, _)| path.display().contains("unused")));
@@ -544,9 +585,18 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_set_is_the_closure_of_its_names() {
+        let whole = sample().closure(["erofs", "dm_verity", "crc32c_generic"]).unwrap();
+        let part = whole.part(["crc32c_generic", "erofs"]).unwrap();
+        assert_eq!(part.load_order(), ["crc32c_generic", "libcrc32c", "erofs"]);
+        assert!(whole.part(["unused"]).is_err());
+    }
+
+    #[test]
     fn a_soft_dependency_nothing_answers_to_is_reported() {
         let closure = sample().closure(["erofs"]).unwrap();
         assert_eq!(closure.unmet, ["libcrc32c: crc32c"]);
+        assert!(sample().closure(["cifs"]).unwrap().unmet.is_empty(), "built in under an alias");
     }
 
     #[test]

@@ -129,6 +129,22 @@ impl Skeleton {
     }
 }
 
+/// The file that says what system this is; see os-release(5).
+pub fn os_release(version: &str, board: &str) -> Result<(TreePath, Node)> {
+    for value in [version, board] {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-~".contains(&byte);
+        if value.is_empty() || !value.bytes().all(plain) {
+            return Err(Error::new(format!("`{value}` cannot be written into os-release")));
+        }
+    }
+    let text = format!(
+        "NAME=Iota\nID=iota\nPRETTY_NAME=\"Iota {version} ({board})\"\nVERSION_ID={version}\n\
+         VARIANT_ID={board}\nIMAGE_ID=iota-{board}\nIMAGE_VERSION={version}\n"
+    );
+    let node = Node::file(Content::bytes(text.into_bytes()), 0o644, ORIGIN);
+    Ok((TreePath::new("usr/lib/os-release")?, node))
+}
+
 fn unique<'a>(kind: &str, items: impl Iterator<Item = (&'a str, u32)>) -> Result<()> {
     let (mut names, mut ids) = (BTreeSet::new(), BTreeSet::new());
     for (name, id) in items {
@@ -156,6 +172,16 @@ mod tests {
         let nodes = skeleton.nodes().unwrap();
         let lib = nodes.iter().find(|(path, _)| path.as_bytes() == b"lib").unwrap();
         assert!(matches!(&lib.1.kind, Kind::Symlink(target) if target == b"usr/lib"));
+    }
+
+    #[test]
+    fn os_release_holds_version_and_board_and_nothing_that_needs_quoting() {
+        let (path, node) = os_release("2026.11.0+dev", "generic-aarch64").unwrap();
+        assert_eq!(path.display(), "/usr/lib/os-release");
+        let Kind::File(content) = &node.kind else { panic!("not a file") };
+        let text = String::from_utf8(content.read().unwrap().to_vec()).unwrap();
+        assert!(text.contains("\nVERSION_ID=2026.11.0+dev\n"));
+        assert!(os_release("1\nID=debian", "generic-aarch64").is_err());
     }
 
     #[test]
