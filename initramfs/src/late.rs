@@ -29,14 +29,17 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
     let system = description();
     let modules = Loader::open();
     let facts = Facts { filesystems: filesystems(), data_device: data_device(arguments) };
-    let settings = linux::perform(plan::late(&system, &facts), &modules);
+    let plan = plan::late(&system, &facts);
+    // The modules come in while the mounts are made; a mount that needs one waits for it alone.
+    let work = module_loader::start(modules.clone(), plan::modules(&system, &facts));
+    let settings = linux::perform(plan, &modules);
     say("system prepared");
     let engine = system.engine.map(|engine| engine.service);
     let mut supervisor = Supervisor::new(system.services, engine);
-    // Before anything else wants the processors and the disk.
+    // Before the devices want the processors and the disk.
     supervisor.start_services();
-    match module_loader::start(modules, system.modules, settings) {
-        Ok(work) => supervisor.modules_from(work),
+    match work {
+        Ok(work) => supervisor.modules_from(work, settings),
         Err(failure) => say(&failure.to_string()),
     }
     match events {

@@ -13,7 +13,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::log::{note, say};
 use crate::module_loader::Loader;
 use crate::netlink;
-use crate::plan::{Mount, Step};
+use crate::plan::{DATA_FILESYSTEM, Mount, Step};
 
 /// Where the data partition is shown.
 pub(crate) const DATA: &str = "/data";
@@ -114,7 +114,7 @@ fn mount_data(device: Option<&str>, modules: &Loader) -> Result<()> {
 }
 
 fn mount_data_partition(device: &str, modules: &Loader) -> Result<()> {
-    modules.load("ext4");
+    modules.load(DATA_FILESYSTEM);
     let flags = DATA_FLAGS.union(MountFlags::NOATIME);
-    mount(device, DATA, "ext4", flags, c"errors=remount-ro").context(device)
+    mount(device, DATA, DATA_FILESYSTEM, flags, c"errors=remount-ro").context(device)
 }

@@ -86,27 +86,19 @@ pub(crate) fn insert(path: &Path) -> Result<()> {
 pub(crate) enum Work {
     /// Load what answers this alias of a device that appeared.
     Device(String),
-    /// Look at all devices: events about some were lost.
+    /// Look at all devices: at the start, and when events about some were lost.
     AllDevices,
+    /// Apply settings that wait for the named modules.
+    Settings(Vec<Step>),
 }
 
-/// Starts the thread: first the named modules and the settings that belong to them, then all
-/// devices that are there, then whatever is asked.
-pub(crate) fn start(
-    loader: Loader,
-    names: Vec<String>,
-    settings: Vec<Step>,
-) -> Result<Sender<Work>> {
+/// Starts the thread. It loads the named modules, then does what it is asked.
+pub(crate) fn start(loader: Loader, names: Vec<String>) -> Result<Sender<Work>> {
     let (sender, receiver) = channel();
     let work = move || {
         for name in names {
             if !loader.load(&name) {
                 say(&format!("module {name}: not loaded"));
-            }
-        }
-        for step in settings {
-            if let Err(failure) = linux::perform_step(&step, &loader) {
-                say(&format!("{step}: {failure}"));
             }
         }
         serve(&loader, &receiver);
@@ -117,12 +109,22 @@ pub(crate) fn start(
 
 fn serve(loader: &Loader, receiver: &Receiver<Work>) {
     let mut seen = HashSet::new();
-    load_all(loader, &mut seen);
-    note("the modules of all devices are loaded");
     while let Ok(work) = receiver.recv() {
         match work {
             Work::Device(alias) => load_new(loader, &mut seen, alias),
-            Work::AllDevices => load_all(loader, &mut seen),
+            Work::AllDevices => {
+                load_all(loader, &mut seen);
+                note("the modules of all devices are loaded");
+            }
+            Work::Settings(steps) => apply(steps, loader),
+        }
+    }
+}
+
+fn apply(steps: Vec<Step>, loader: &Loader) {
+    for step in steps {
+        if let Err(failure) = linux::perform_step(&step, loader) {
+            say(&format!("{step}: {failure}"));
         }
     }
 }

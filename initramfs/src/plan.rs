@@ -113,6 +113,15 @@ pub(crate) fn late(system: &System, facts: &Facts) -> Vec<Step> {
     steps
 }
 
+/// The modules to load beside the steps, the one that the engine waits for first.
+pub(crate) fn modules(system: &System, facts: &Facts) -> Vec<String> {
+    let data = facts.data_device.iter().map(|_| DATA_FILESYSTEM.to_owned());
+    data.chain(system.modules.iter().cloned()).collect()
+}
+
+/// File system of the data partition, and the name of its module.
+pub(crate) const DATA_FILESYSTEM: &str = "ext4";
+
 const ROOT: Owner = Owner { user: 0, group: 0 };
 
 fn mount(kind: &'static str, path: &str, flags: MountFlags, options: &str) -> Mount {

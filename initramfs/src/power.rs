@@ -12,13 +12,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::linux::DATA;
-use crate::log::{self, say};
+use crate::log::{self, now_ms, say};
 use crate::sys;
+use crate::watchdog::Watchdog;
 
 /// Signals PID 1 takes from its file; all others are ignored by the kernel for PID 1.
 pub(crate) const SIGNALS: &[i32] =
@@ -103,10 +105,19 @@ fn is_press(event: &[u8]) -> bool {
     kind == Some(KEY_EVENT) && code.map(usize::from) == Some(KEY_POWER) && value == Some(1)
 }
 
+/// How long containers and other processes that no service owns get from SIGTERM to SIGKILL: what
+/// engines give a container that is stopped.
+const GRACE_MS: u64 = 10_000;
+
 /// The last steps, when no service is left: nobody may write any more, then the disk is made whole.
-pub(crate) fn finish(end: End) -> ! {
-    sys::kill_all();
-    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+pub(crate) fn finish(end: End, mut watchdog: Option<Watchdog>) -> ! {
+    // An engine may leave its containers running when it stops; this is how they are asked.
+    sys::signal_all(libc::SIGTERM);
+    if !all_ended(GRACE_MS, &mut watchdog) {
+        say("processes do not stop: SIGKILL");
+        sys::signal_all(libc::SIGKILL);
+        all_ended(GRACE_MS, &mut watchdog);
+    }
     unmount_all();
     rustix::fs::sync();
     say(match end {
@@ -122,6 +133,28 @@ pub(crate) fn finish(end: End) -> ! {
             restart_now()
         }
         End::Restart => restart_now(),
+    }
+}
+
+/// Waits until no process is left, for a while. An orphan becomes a child of PID 1, so no child
+/// means no process.
+fn all_ended(patience_ms: u64, watchdog: &mut Option<Watchdog>) -> bool {
+    let deadline = now_ms().saturating_add(patience_ms);
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Err(Errno::CHILD) => return true,
+            Ok(Some(_)) => continue,
+            Ok(None) | Err(_) => {}
+        }
+        let now = now_ms();
+        if now >= deadline {
+            return false;
+        }
+        if let Some(watchdog) = watchdog {
+            watchdog.feed(now);
+        }
+        log::flush();
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

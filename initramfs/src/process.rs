@@ -21,7 +21,7 @@ const LINE_BYTES: usize = 4096;
 const READS_PER_ROUND: usize = 8;
 
 /// Starts a service; gives its process and what it says.
-pub(crate) fn start(service: &Service) -> Result<(Pid, OutputPipe)> {
+pub(crate) fn start(index: usize, service: &Service) -> Result<(Pid, OutputPipe)> {
     let (program, arguments) =
         service.arguments.split_first().ok_or_else(|| Failure::new("no program"))?;
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
@@ -39,6 +39,7 @@ pub(crate) fn start(service: &Service) -> Result<(Pid, OutputPipe)> {
     let child = sys::spawn(command, &setup).context(program)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pipe = OutputPipe {
+        index,
         pipe: reader.into(),
         lines: Lines::default(),
         name: service.name.clone(),
@@ -77,6 +78,8 @@ pub(crate) fn kill_group(name: &str) {
 /// What a service writes to its standard output and error.
 #[derive(Debug)]
 pub(crate) struct OutputPipe {
+    /// Number of the service.
+    pub(crate) index: usize,
     pipe: File,
     lines: Lines,
     name: String,

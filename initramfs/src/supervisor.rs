@@ -19,6 +19,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use crate::log::{self, note, now_ms, say};
 use crate::module_loader::Work;
 use crate::netlink::{EVENT_BYTES, Received, next_event};
+use crate::plan::Step;
 use crate::power::{self, End, PowerKey};
 use crate::process::{self, OutputPipe};
 use crate::services::{Action, Services, Verdict};
@@ -78,9 +79,11 @@ impl Supervisor {
         }
     }
 
-    /// Where the modules of new devices are loaded.
-    pub(crate) fn modules_from(&mut self, work: Sender<Work>) {
+    /// Where modules are loaded from now on, those of devices that are there first.
+    pub(crate) fn modules_from(&mut self, work: Sender<Work>, settings: Vec<Step>) {
         self.work = Some(work);
+        self.ask(Work::Settings(settings));
+        self.ask(Work::AllDevices);
     }
 
     /// Where the kernel announces devices.
@@ -102,10 +105,7 @@ impl Supervisor {
             if let Some((end, deadline)) = self.ending
                 && (self.services.is_stopped() || now >= deadline)
             {
-                for pipe in &mut self.pipes {
-                    pipe.read(); // what services said last
-                }
-                power::finish(end);
+                power::finish(end, self.watchdog.take());
             }
             if let Some(watchdog) = &mut self.watchdog {
                 watchdog.feed(now);
@@ -156,7 +156,7 @@ impl Supervisor {
         } else {
             note(&format!("service {} starting", service.name));
         }
-        match process::start(service) {
+        match process::start(index, service) {
             Ok((pid, pipe)) => {
                 self.children.push((pid, index));
                 self.pipes.push(pipe);
@@ -175,6 +175,10 @@ impl Supervisor {
     }
 
     fn ended(&mut self, index: usize, success: bool, how: &str) {
+        // Its last words come before the news of its end.
+        self.pipes.iter_mut().filter(|pipe| pipe.index == index).for_each(|pipe| {
+            pipe.read();
+        });
         let stopping = self.ending.is_some();
         let verdict = self.services.ended(index, success, now_ms());
         let Some(service) = self.services.get(index) else { return };

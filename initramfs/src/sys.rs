@@ -89,10 +89,10 @@ fn write_oom_score(score: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Sends SIGKILL to every process but this one.
-pub(crate) fn kill_all() {
+/// Sends a signal to every process but this one.
+pub(crate) fn signal_all(signal: i32) {
     // SAFETY: kill takes no pointers. -1 spares PID 1 itself.
-    unsafe { libc::kill(-1, libc::SIGKILL) };
+    unsafe { libc::kill(-1, signal) };
 }
 
 /// Hands a request to device-mapper.

@@ -94,6 +94,9 @@ impl Service {
                 self.oom_score_adjust
             )));
         }
+        if self.ready == Ready::Exit && matches!(self.restart, Restart::Always(_)) {
+            return Err(fault("work that is done once cannot be restarted always"));
+        }
         match self.restart {
             Restart::OnFailure(pause) | Restart::Always(pause)
                 if pause.first_ms == 0 || pause.first_ms > pause.longest_ms =>

@@ -106,6 +106,11 @@ fn a_description_that_makes_no_sense_is_refused() {
             "first=0 longest=30000",
             "service network: the first pause must be above 0 and not above the longest",
         ),
+        (
+            "ready started",
+            "ready exit",
+            "service network: work that is done once cannot be restarted always",
+        ),
         ("adjust -500", "adjust -1001", "service docker: oom-score-adjust -1001 is out of range"),
         ("PATH=", "=", "service docker: environment `=/usr/sbin:/usr/bin` is not KEY=VALUE"),
         ("net.ipv4", "../ipv4", "sysctl `../ipv4.ip_forward` is not a dotted name"),
