@@ -8,6 +8,7 @@ pub mod cli;
 pub mod container;
 pub mod debian;
 pub mod definitions;
+pub mod disk_image;
 pub mod elf;
 pub mod engine;
 pub mod error;

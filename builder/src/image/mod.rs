@@ -5,6 +5,6 @@ pub mod erofs;
 pub mod ext4;
 pub mod fat;
 #[cfg(test)]
-mod foreign;
+pub(crate) mod foreign;
 pub mod sparse;
 pub mod verity;

@@ -90,7 +90,7 @@ impl Unfinished {
     /// Flushes the file and its name to the disk and gives it the target's name.
     pub fn finish(self) -> Result<()> {
         let failed = || format!("cannot complete {}", self.target.display());
-        self.file.sync_all().context(failed)?;
+        self.file.sync_all().map_err(|error| with_room_hint(failed(), error))?;
         let mut names = unfinished();
         fs::rename(&self.temporary, &self.target).context(failed)?;
         names.remove(&self.temporary);
@@ -285,9 +285,10 @@ impl Sparse {
             return Ok(());
         }
         let piece = &bytes[to_index(run.start - offset)..to_index(run.end - offset)];
-        self.output.file.write_all_at(piece, run.start).context(|| {
+        self.output.file.write_all_at(piece, run.start).map_err(|error| {
             let name = self.output.target.display();
-            format!("cannot write {} bytes at {} of {name}", piece.len(), run.start)
+            let message = format!("cannot write {} bytes at {} of {name}", piece.len(), run.start);
+            with_room_hint(message, error)
         })?;
         self.mark(run);
         Ok(())
@@ -342,7 +343,8 @@ impl Sparse {
         let file = File::open(&source.path).context(failed)?;
         for range in source.mapped.iter() {
             let target = offset + range.start..offset + range.end;
-            copy_range(&file, range.start, &self.output.file, target.clone()).context(failed)?;
+            copy_range(&file, range.start, &self.output.file, target.clone())
+                .map_err(|error| with_room_hint(failed(), error))?;
             self.mark(target);
         }
         Ok(())
@@ -414,6 +416,17 @@ impl Seek for Window<'_> {
         };
         self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.position)
+    }
+}
+
+/// A full disk is the user's to empty; any other error of the system speaks for itself.
+fn with_room_hint(message: String, error: io::Error) -> Error {
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let error = Error::caused(message, error);
+    if full {
+        error.hint("free some disk space, or choose another output directory")
+    } else {
+        error
     }
 }
 
