@@ -5,7 +5,7 @@
 //! ```text
 //!   ┌► wait until the engine answers                   (patient; says what it waits for)
 //!   │  find the container ─ not there ───────────────► load the image if need be, create, start
-//!   │                     ─ made from something else ► remove it and its image, then as above
+//!   │                     ─ made from something else ► load, remove, create, start
 //!   │                     ─ first meeting, stopped ──► start
 //!   │                     ─ stopped later ───────────► leave it: restarts are the engine's work
 //!   │  copy its output from where the last turn left off, until it stops or the engine goes
@@ -189,8 +189,7 @@ impl<'a> Services<'a> {
             None => self.make(declared, &image, attendance)?,
             Some(Found { declaration: None, .. }) => return Err(Failure::NotOurs),
             Some(found) if found.declaration.as_deref() != Some(&wanted) => {
-                self.unmake(declared, &image, &found)?;
-                self.make(declared, &image, attendance)?;
+                self.replace(declared, &image, &found, attendance)?;
             }
             Some(found) if !attendance.met => self.meet(declared, &found, attendance)?,
             Some(Found { state: State::Running, .. }) => {}
@@ -199,7 +198,6 @@ impl<'a> Services<'a> {
                 return Ok(());
             }
         }
-        attendance.failure.clear();
         self.show_output(&declared.name, attendance)
     }
 
@@ -227,11 +225,20 @@ impl<'a> Services<'a> {
         Ok(())
     }
 
-    /// Removes what an older system image made under this name.
-    fn unmake(&self, declared: &Container, image: &str, old: &Found) -> Result<(), Failure> {
+    /// An older system image made this container. The new image is there before the old one goes,
+    /// so that a fault in between leaves something that runs.
+    fn replace(
+        &self,
+        declared: &Container,
+        image: &str,
+        old: &Found,
+        attendance: &mut Attendance,
+    ) -> Result<(), Failure> {
         let name = &declared.name;
         self.console.say(&format!("container {name} changed with the system image, replacing it"));
+        self.load(declared, image)?;
         self.engine.remove(name)?;
+        self.make(declared, image, attendance)?;
         if old.image != image {
             self.engine.remove_image(&old.image)?;
         }
@@ -292,6 +299,7 @@ impl<'a> Services<'a> {
 
     fn show_output(&self, name: &str, attendance: &mut Attendance) -> Result<(), Failure> {
         let mut stream = self.engine.output(name, attendance.shown)?;
+        attendance.failure.clear();
         let mut output = Output::after(attendance.shown);
         let mut show = |line: &str| self.console.app(name, line);
         let mut buffer = [0; 8192];

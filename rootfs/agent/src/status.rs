@@ -87,7 +87,7 @@ impl Status {
         }
         for container in self.containers() {
             let Listed { name, image, status, .. } = container;
-            let _ = writeln!(text, "container  {name} ({image}): {status}");
+            let _ = writeln!(text, "container  {name} ({}): {status}", short(image));
         }
         for name in self.missing() {
             let _ = writeln!(text, "container  {name}: declared, but not there");
@@ -136,6 +136,11 @@ impl Status {
     }
 }
 
+/// An id as engines show it to people; a name as it is.
+fn short(image: &str) -> &str {
+    image.strip_prefix("sha256:").and_then(|id| id.get(..12)).unwrap_or(image)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,10 +166,14 @@ mod tests {
     #[test]
     fn text_says_what_runs_and_what_is_missing() {
         let containers = vec![listed("hello", "running"), listed("mine", "exited")];
+        let id = format!("sha256:0123456789ab{}", "c".repeat(52));
+        let containers =
+            [containers, vec![Listed { image: id, ..listed("id", "exited") }]].concat();
         let status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
         let expected = "version    2026.11.0+dev\nslot       b (trial 2)\n\
             engine     docker 26.1.5, ready\ncontainer  hello (iota/x:1): running a while\n\
-            container  mine (iota/x:1): exited a while\ncontainer  web: declared, but not there\n";
+            container  mine (iota/x:1): exited a while\n\
+            container  id (0123456789ab): exited a while\ncontainer  web: declared, but not there\n";
         assert_eq!(status.text(), expected);
         assert!(!status.is_well());
     }

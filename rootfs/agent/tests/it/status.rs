@@ -1,0 +1,61 @@
+//! What `iota status` learns from an engine.
+
+use agent::engine;
+use agent::status::Status;
+use ondisk::system::{Container, Engine, System};
+
+use crate::fake::{Answer, Fake};
+use Answer::Recorded;
+
+fn system(fake: &Fake) -> System {
+    System {
+        engine: Some(Engine {
+            name: "docker".to_owned(),
+            service: "docker".to_owned(),
+            api: "docker".to_owned(),
+            socket: fake.socket.to_str().unwrap().to_owned(),
+        }),
+        containers: vec![Container {
+            name: "hello".to_owned(),
+            image: "/usr/share/iota/images/hello.tar".to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            network: "none".to_owned(),
+            publish: Vec::new(),
+        }],
+        ..System::default()
+    }
+}
+
+fn status(fake: &Fake) -> Status {
+    let engine = engine::open("docker", &fake.socket).unwrap();
+    Status::collect("quiet", &system(fake), Some(&*engine))
+}
+
+#[test]
+fn an_engine_that_answers_shows_its_version_and_its_containers() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::new(
+        directory.path(),
+        &[
+            ("GET /version", &[Recorded("version")]),
+            ("GET /containers/json?all=1", &[Recorded("list")]),
+        ],
+    );
+    fake.start();
+    let status = status(&fake);
+    let expected = "slot       unknown: kernel command line has no iota.slot=\n\
+        engine     docker 26.1.5+dfsg1, ready\n\
+        container  hello (e87ea8b11c2e): Up 4 seconds\n";
+    assert_eq!(status.text(), expected);
+    assert!(status.is_well());
+}
+
+#[test]
+fn an_engine_that_is_down_is_told_with_its_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Fake::new(directory.path(), &[]);
+    let status = status(&fake);
+    assert!(status.text().contains("engine     docker: cannot connect to /"));
+    assert!(!status.is_well());
+}
