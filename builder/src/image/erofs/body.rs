@@ -54,7 +54,7 @@ pub(super) fn store_plain<S: ImageSink>(
     let mut tail = Vec::new();
     reader.pieces(content, |piece| {
         for chunk in piece.chunks(CHUNK_BYTES) {
-            if chunk.len() == CHUNK_BYTES && is_zero(chunk) {
+            if chunk.len() >= BLOCK_BYTES && is_zero(chunk) {
                 chunks.push(HOLE);
                 continue;
             }

@@ -63,13 +63,17 @@ impl Reader {
     }
 
     fn file(&mut self, path: &Arc<PathBuf>) -> Result<&File> {
-        if !self.open.as_ref().is_some_and(|(open, _)| open == path) {
-            let file =
-                File::open(path.as_ref()).context(|| format!("cannot open {}", path.display()))?;
-            self.open = Some((path.clone(), file));
-        }
-        // OK to index: set right above.
-        Ok(&self.open.as_ref().expect("just opened").1)
+        // A pack that is not the open one takes its place.
+        self.open.take_if(|(open, _)| open != path);
+        let (_, file) = match &mut self.open {
+            Some(open) => open,
+            none => {
+                let file = File::open(path.as_ref())
+                    .context(|| format!("cannot open {}", path.display()))?;
+                none.insert((path.clone(), file))
+            }
+        };
+        Ok(file)
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) const HOLE: u32 = u32::MAX;
 
 const MAGIC: u32 = 0xE0F5_E1E2;
 const _: () = assert!(SUPERBLOCK_OFFSET + SUPERBLOCK_BYTES <= BLOCK_BYTES);
-const _: () = assert!(BLOCK_BYTES % SLOT_BYTES == 0);
+const _: () = assert!(BLOCK_BYTES.is_multiple_of(SLOT_BYTES));
 
 /// Compatible features: a kernel that does not know them may still mount.
 pub(super) mod compat {
@@ -163,16 +163,30 @@ fn checksum(block: &[u8; BLOCK_BYTES]) -> u32 {
     crc32c(sum, &covered[8..])
 }
 
-/// Bit by bit: three kilobytes an image do not pay for a table.
-fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
-    const POLYNOMIAL_REFLECTED: u32 = 0x82F6_3B78;
+/// CRC32-C without inversions.
+pub(super) fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(seed, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-            let carry = if sum & 1 == 1 { POLYNOMIAL_REFLECTED } else { 0 };
-            (sum >> 1) ^ carry
-        })
+        let index = (sum ^ u32::from(*byte)) & 0xFF;
+        (sum >> 8) ^ CRC32C[index as usize]
     })
 }
+
+const CRC32C: [u32; 256] = {
+    const POLYNOMIAL_REFLECTED: u32 = 0x82F6_3B78;
+    let mut table = [0; 256];
+    let mut index = 0;
+    while index < 256 {
+        let mut sum = index as u32;
+        let mut bit = 0;
+        while bit < 8 {
+            sum = (sum >> 1) ^ (POLYNOMIAL_REFLECTED * (sum & 1));
+            bit += 1;
+        }
+        table[index] = sum;
+        index += 1;
+    }
+    table
+};
 
 /// How an inode's data is stored (`i_format` bits 1 to 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -23,6 +23,7 @@
 mod body;
 mod cluster;
 mod content;
+mod dump;
 mod format;
 mod image;
 mod index;
@@ -31,14 +32,18 @@ mod method;
 mod ordered;
 mod place;
 mod plan;
+mod reader;
 mod sink;
 mod store;
+#[cfg(test)]
+mod tests;
 mod xattr;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use image::write;
+pub use reader::{DirectoryEntry, Extent, Image, ImageSource, Inode, Storage};
 pub use sink::{ImageSink, Measure};
 
 use crate::tree::TreePath;
