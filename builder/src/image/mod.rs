@@ -1,5 +1,6 @@
 //! Image writers: a finished tree or a list of files in, bytes of one format out.
 
+pub mod bmap;
 pub mod cpio;
 pub mod erofs;
 pub mod ext4;
@@ -8,3 +9,4 @@ pub mod fat;
 pub(crate) mod foreign;
 pub mod sparse;
 pub mod verity;
+pub mod zstd;

@@ -173,6 +173,12 @@ impl Ranges {
         self.0.get(next).is_some_and(|present| present.start <= offset)
     }
 
+    /// Where the next range starts or ends behind an offset.
+    pub fn edge_after(&self, offset: u64) -> Option<u64> {
+        let next = self.0.partition_point(|present| present.end <= offset);
+        self.0.get(next).map(|range| if offset < range.start { range.start } else { range.end })
+    }
+
     /// The ranges in order.
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.0.iter().cloned()
@@ -214,12 +220,17 @@ pub struct SparseImage {
 }
 
 impl SparseImage {
-    /// Takes an image that was not written by this process as the file system describes it.
+    /// Takes an image that was not written by this process as the file system describes it,
+    /// in whole blocks.
     pub fn open(path: &Path) -> Result<Self> {
         let failed = || format!("cannot read {}", path.display());
         let file = File::open(path).context(failed)?;
         let length = file.metadata().context(failed)?.len();
-        let mapped = data_ranges(&file, 0..length).context(failed)?;
+        let found = data_ranges(&file, 0..length).context(failed)?;
+        let whole = |range: Range<u64>| {
+            range.start / BLOCK * BLOCK..range.end.next_multiple_of(BLOCK).min(length)
+        };
+        let mapped = found.iter().map(whole).collect();
         Ok(Self { path: path.to_owned(), length, mapped })
     }
 }
@@ -420,7 +431,7 @@ impl Seek for Window<'_> {
 }
 
 /// A full disk is the user's to empty; any other error of the system speaks for itself.
-fn with_room_hint(message: String, error: io::Error) -> Error {
+pub(crate) fn with_room_hint(message: String, error: io::Error) -> Error {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let error = Error::caused(message, error);
     if full {
@@ -639,5 +650,7 @@ mod tests {
         let ranges: Ranges = [5..6, 0..2, 9..9, 2..4, 7..9, 6..7].into_iter().collect();
         assert_eq!(ranges.iter().collect::<Vec<_>>(), [0..4, 5..9]);
         assert!(ranges.contains(3) && !ranges.contains(4) && !ranges.contains(9));
+        let edges = [0, 3, 4, 5, 8, 9].map(|offset| ranges.edge_after(offset));
+        assert_eq!(edges, [Some(4), Some(4), Some(5), Some(9), Some(9), None]);
     }
 }

@@ -13,16 +13,16 @@
 //! the tree (0.8 % of the data) and one buffer of 512 KiB a core.
 
 use std::fs::File;
-use std::num::NonZero;
+use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Mutex;
-use std::thread;
 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Context, Error, Result};
 use crate::hex;
+use crate::host::parallel;
 use crate::image::sparse::is_zero;
 
 /// Size of data and hash blocks.
@@ -33,8 +33,10 @@ pub const HASH: usize = 32;
 pub const SALT: usize = 32;
 
 const HASHES_IN_BLOCK: usize = BLOCK / HASH;
-/// Data under one block of hashes: the unit of work of a core.
+/// Data under one block of hashes, read at once.
 const STRIPE: usize = BLOCK * HASHES_IN_BLOCK;
+/// Stripes a core takes at a time: 8 MiB, so that cores end together.
+const JOB: usize = 16;
 
 /// The hash that stands for all data; what a signature has to cover.
 pub type RootHash = [u8; HASH];
@@ -155,33 +157,29 @@ fn hash_level(below: &[u8], hasher: &Hasher) -> Vec<u8> {
     level
 }
 
-/// The lowest level: each core takes the next stripe of the file as soon as it is done with one.
+/// The lowest level, on all cores.
 fn hash_file(file: &File, name: &Path, length: u64, hasher: &Hasher) -> Result<Vec<u8>> {
-    let stripes = usize::try_from(length.div_ceil(STRIPE as u64))
-        .context(|| format!("{}: {length} bytes are too many to hash", name.display()))?;
-    let mut level = vec![0; stripes * BLOCK];
-    let work = Mutex::new(level.chunks_mut(BLOCK).enumerate());
-    let worker = || -> Result<()> {
-        let mut buffer = vec![0; STRIPE];
-        loop {
-            let next = work.lock().map_or(None, |mut work| work.next());
-            let Some((stripe, hashes)) = next else { return Ok(()) };
-            let offset = stripe as u64 * STRIPE as u64;
-            let count = (length - offset).min(STRIPE as u64) as usize;
-            file.read_exact_at(&mut buffer[..count], offset)
-                .context(|| format!("{}: cannot read {count} bytes at {offset}", name.display()))?;
-            hasher.fill(&buffer[..count], hashes);
-        }
-    };
-    let cores = thread::available_parallelism().map_or(1, NonZero::get).min(stripes);
-    thread::scope(|scope| {
-        let others: Vec<_> = (1..cores).map(|_| scope.spawn(worker)).collect();
-        let own = worker();
-        others.into_iter().map(|other| other.join()).fold(own, |result, other| {
-            // A panic of a worker is a mistake of this program: let it go on up.
-            result.and(other.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    let starts: Vec<u64> = (0..length).step_by(JOB * STRIPE).collect();
+    let parts = parallel::map(&starts, parallel::processors(), |start| {
+        let end = length.min(start + (JOB * STRIPE) as u64);
+        hash_part(file, *start..end, hasher).context(|| {
+            let count = end - start;
+            format!("{}: cannot read {count} bytes at {start}", name.display())
         })
     })?;
+    Ok(parts.concat())
+}
+
+fn hash_part(file: &File, range: Range<u64>, hasher: &Hasher) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; STRIPE];
+    let mut level = Vec::with_capacity(JOB * BLOCK);
+    for start in range.clone().step_by(STRIPE) {
+        let count = (range.end - start).min(STRIPE as u64) as usize;
+        file.read_exact_at(&mut buffer[..count], start)?;
+        let mut hashes = [0; BLOCK];
+        hasher.fill(&buffer[..count], &mut hashes);
+        level.extend(hashes);
+    }
     Ok(level)
 }
 
