@@ -231,7 +231,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let image = sample(directory.path());
         let target = directory.path().join("disk.img.zst");
-        let mut packed = |compression, workers| {
+        let packed = |compression, workers| {
             compress_with(&image, &target, compression, workers, |_| {}).unwrap();
             hex::encode(Sha256::digest(fs::read(&target).unwrap()))
         };
