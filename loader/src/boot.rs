@@ -139,6 +139,7 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
         let initrd = load_part(&self.disk, extent, &manifest, PartName::Initrd)?;
         self.say(slot, format_args!("initrd verified"));
         let kernel = unpack_kernel(&kernel, &manifest)?;
+        self.say(slot, format_args!("kernel unpacked"));
         let disk = DiskId::Gpt(self.table.disk);
         let args = BootArgs::new(slot, start.rule.attempt(), disk, &manifest);
         let command_line = format!("{} {args}", manifest.command_line);

@@ -175,3 +175,77 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::string::ToString as _;
+
+    use super::*;
+    use crate::manifest;
+
+    fn sample() -> BootArgs {
+        let disk = "11111111-2222-3333-4444-555555555555".parse().expect("a GUID");
+        BootArgs::new(Slot::B, 2, DiskId::Gpt(disk), &manifest::tests::of_version("1.0+dev", 1))
+    }
+
+    #[test]
+    fn the_words_are_pinned_and_read_back() {
+        let words = sample().to_string();
+        let Verity { root_hash, salt, .. } = sample().verity;
+        let short = words.replace(&root_hash.to_string(), "ROOT-HASH");
+        let short = short.replace(&Hex(&salt).to_string(), "SALT").replace(' ', "\n");
+        expect_test::expect![[r#"
+            iota.slot=b
+            iota.attempt=2
+            iota.disk=11111111-2222-3333-4444-555555555555
+            iota.verity=ROOT-HASH,SALT,200,200
+            iota.version=1.0+dev"#]]
+        .assert_eq(&short);
+        assert_eq!(BootArgs::parse(&format!("panic=5 {words}\n")), Ok(sample()));
+    }
+
+    #[test]
+    fn a_disk_with_an_mbr_is_told_by_its_signature() {
+        let args = BootArgs { disk: DiskId::Mbr(0x0123_abcd), ..sample() };
+        assert!(args.to_string().contains(" iota.disk=0123abcd "));
+        assert_eq!(BootArgs::parse(&args.to_string()), Ok(args));
+    }
+
+    #[test]
+    fn words_of_a_newer_loader_are_passed_over() {
+        let words = format!("{} iota.future=1 iota.slots=2", sample());
+        assert_eq!(BootArgs::parse(&words), Ok(sample()));
+    }
+
+    #[test]
+    fn words_that_are_missing_doubled_or_wrong_are_named() {
+        let check = |from: &str, to: &str, expected: &str| {
+            let words = sample().to_string();
+            assert!(words.contains(from), "{from:?} is not there");
+            let error = BootArgs::parse(&words.replace(from, to)).expect_err(expected);
+            assert_eq!(error.to_string(), expected);
+        };
+        check("iota.slot=b ", "", "kernel command line has no iota.slot=");
+        check("iota.slot=b", "iota.slot=c", "kernel command line: cannot read iota.slot=c");
+        check(
+            "iota.slot=b",
+            "iota.slot=b iota.slot=a",
+            "kernel command line has iota.slot= more than once",
+        );
+        check("attempt=2", "attempt=256", "kernel command line: cannot read iota.attempt=256");
+        check(
+            "1111-2222",
+            "1111_2222",
+            "kernel command line: cannot read iota.disk=11111111_2222-3333-4444-555555555555",
+        );
+        check("1.0+dev", "1/0", "kernel command line: cannot read iota.version=1/0");
+        let verity = sample().verity.to_string();
+        check(&verity, "1,2", "kernel command line: cannot read iota.verity=1,2");
+        check(
+            &verity,
+            &format!("{verity},9"),
+            &format!("kernel command line: cannot read iota.verity={verity},9"),
+        );
+    }
+}

@@ -1,4 +1,5 @@
 //! SHA-256 values and their text form: 64 lower-case hexadecimal digits.
+use alloc::string::ToString as _;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -30,9 +31,10 @@ impl Digest {
     }
 }
 
+/// All 64 digits, or as many as the precision asks for.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&Hex(&self.0), f)
+        f.pad(&Hex(&self.0).to_string())
     }
 }
 
@@ -71,8 +73,6 @@ fn nibble(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString;
-
     use super::*;
 
     #[test]

@@ -246,3 +246,127 @@ impl fmt::Display for Error {
 }
 
 impl core::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+    use alloc::vec;
+
+    use ed25519_dalek::{Signer as _, SigningKey};
+
+    use super::*;
+    use crate::digest::Digest;
+    use crate::keyring::PublicKey;
+
+    const ROLE: Role = Role::SLOT_MANIFEST;
+    const PAYLOAD: &[u8] = b"what is signed";
+
+    fn secret(seed: u8) -> SigningKey {
+        SigningKey::from_bytes(&[seed; 32])
+    }
+
+    fn public(seed: u8) -> PublicKey {
+        PublicKey::from_bytes(secret(seed).verifying_key().as_bytes()).expect("a key")
+    }
+
+    fn ring(seeds: &[u8]) -> Keyring {
+        Keyring::new(seeds.iter().map(|&seed| public(seed)).collect()).expect("few keys")
+    }
+
+    fn sign(seed: u8, role: Role, payload: &[u8]) -> Signature {
+        let message = signed_message(role, payload).expect("short");
+        Signature { key: public(seed).id(), bytes: secret(seed).sign(&message).to_bytes() }
+    }
+
+    /// An envelope of these signers in an area of 512 bytes.
+    fn area(seeds: &[u8]) -> Vec<u8> {
+        let signatures: Vec<_> = seeds.iter().map(|&seed| sign(seed, ROLE, PAYLOAD)).collect();
+        let mut area = encode(ROLE, PAYLOAD, &signatures).expect("good signatures");
+        area.resize(512, 0);
+        area
+    }
+
+    fn open(area: &[u8], keys: &Keyring) -> Result<KeyId, Error> {
+        let (payload, signer) = Envelope::parse(area)?.open(ROLE, keys)?;
+        assert_eq!(payload, PAYLOAD);
+        Ok(signer)
+    }
+
+    #[test]
+    fn the_bytes_of_an_envelope_are_pinned() {
+        let pinned = "e591823fb702821081380af65eae1743406cb8baeb48550dfdd54c0a453141fe";
+        assert_eq!(Digest::of(&area(&[1, 2])).to_string(), pinned);
+    }
+
+    #[test]
+    fn one_trusted_signature_is_enough() {
+        assert_eq!(open(&area(&[1]), &ring(&[1])), Ok(public(1).id()));
+        assert_eq!(open(&area(&[1, 2]), &ring(&[2])), Ok(public(2).id()));
+        assert_eq!(open(&area(&[1]), &ring(&[3, 1])), Ok(public(1).id()));
+    }
+
+    #[test]
+    fn signatures_of_unknown_keys_do_not_count() {
+        let signers = vec![public(1).id()];
+        let expected = Error::UnknownKeys { signers, trusted: 1 };
+        assert_eq!(open(&area(&[1]), &ring(&[2])), Err(expected));
+    }
+
+    #[test]
+    fn a_wrong_signature_of_a_trusted_key_refuses_the_envelope() {
+        let forged = Signature { key: public(2).id(), ..sign(1, ROLE, PAYLOAD) };
+        let signatures = [sign(1, ROLE, PAYLOAD), forged];
+        let area = encode(ROLE, PAYLOAD, &signatures).expect("two signatures");
+        assert_eq!(open(&area, &ring(&[1, 2])), Err(Error::Signature(public(2).id())));
+        assert_eq!(open(&area, &ring(&[1])), Ok(public(1).id()));
+    }
+
+    #[test]
+    fn a_signature_for_another_role_does_not_count() {
+        let other = Role(2);
+        let moved = encode(ROLE, PAYLOAD, &[sign(1, other, PAYLOAD)]).expect("one signature");
+        assert_eq!(open(&moved, &ring(&[1])), Err(Error::Signature(public(1).id())));
+        let asked = encode(other, PAYLOAD, &[sign(1, other, PAYLOAD)]).expect("one signature");
+        let expected = Error::Role { found: other, wanted: ROLE };
+        assert_eq!(open(&asked, &ring(&[1])), Err(expected));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let good = area(&[1]);
+        for bit in 0..good.len() * 8 {
+            let mut flipped = good.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(&flipped, &ring(&[1])).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn an_area_with_one_field_changed_is_refused() {
+        let check = |change: fn(&mut Vec<u8>), expected: Error| {
+            let mut area = area(&[1]);
+            change(&mut area);
+            assert_eq!(Envelope::parse(&area).map(|_| ()), Err(expected));
+        };
+        check(|area| area.fill(0), Error::Empty);
+        check(|area| area.clear(), Error::Cut(0));
+        check(|area| area[0] = b'i', Error::Magic);
+        check(|area| area[16] = 0, Error::SignatureCount(0));
+        check(|area| area[16] = 9, Error::SignatureCount(9));
+        check(|area| area[16] = 2, Error::SignatureOrder(KeyId::from_bytes([0; 8])));
+        check(|area| area[20] = 1, Error::Reserved(1));
+        check(|area| area[15] = 1, Error::Cut(512));
+        check(|area| area.truncate(109), Error::Cut(109));
+        check(|area| area[110] = 1, Error::Trailing);
+        check(|area| area[511] = 1, Error::Trailing);
+    }
+
+    #[test]
+    fn a_key_signs_once() {
+        let twice = [sign(1, ROLE, PAYLOAD), sign(1, ROLE, PAYLOAD)];
+        assert_eq!(encode(ROLE, PAYLOAD, &twice), Err(Error::SignatureOrder(public(1).id())));
+        assert_eq!(encode(ROLE, PAYLOAD, &[]), Err(Error::SignatureCount(0)));
+        let nine: Vec<_> = (1..10).map(|seed| sign(seed, ROLE, PAYLOAD)).collect();
+        assert_eq!(encode(ROLE, PAYLOAD, &nine), Err(Error::SignatureCount(9)));
+    }
+}

@@ -76,10 +76,11 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Length { found, wanted } => {
-                write!(f, "length mismatch: {found} bytes, manifest says {wanted}")
+                write!(f, "length mismatch ({found} bytes, manifest says {wanted})")
             }
             Self::Sha256 { found, wanted } => {
-                write!(f, "sha256 mismatch: {found}, manifest says {wanted}")
+                // Eight digits are enough to tell them apart, and keep the line on one screen line.
+                write!(f, "sha256 mismatch ({found:.8}, manifest says {wanted:.8})")
             }
         }
     }
@@ -137,4 +138,72 @@ pub fn read_part<D: ReadAt>(
         offset = offset.checked_add(length).ok_or(PartError::Outside)?;
     }
     check.finish().map_err(PartError::Mismatch)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::device::BeyondEnd;
+
+    const SLOT: Extent = Extent { offset: 100, length: 60 };
+
+    fn disk() -> Vec<u8> {
+        (0..200).collect()
+    }
+
+    fn part(offset: u64, length: u64, bytes: &[u8]) -> Part {
+        Part { extent: Extent { offset, length }, sha256: Digest::of(bytes) }
+    }
+
+    #[test]
+    fn a_part_is_read_in_pieces_of_any_size() {
+        let part = part(10, 25, &disk()[110..135]);
+        for piece in [1, 7, 24, 25, 26, 1000] {
+            let mut buffer = [0; 25];
+            assert_eq!(read_part(&disk(), SLOT, &part, &mut buffer, piece), Ok(()));
+            assert_eq!(buffer[..], disk()[110..135], "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_part_is_refused() {
+        let part = part(10, 25, &disk()[110..135]);
+        for bit in 110 * 8..135 * 8 {
+            let mut disk = disk();
+            disk[bit / 8] ^= 1 << (bit % 8);
+            let read = read_part(&disk, SLOT, &part, &mut [0; 25], 8);
+            let mismatch = matches!(read, Err(PartError::Mismatch(Mismatch::Sha256 { .. })));
+            assert!(mismatch, "bit {bit}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_outside_its_slot_is_not_read() {
+        let read = |offset, length: usize| {
+            let part = part(offset, u64::try_from(length).expect("short"), b"");
+            read_part(&disk(), SLOT, &part, &mut alloc::vec![0; length], 8)
+        };
+        assert_eq!(read(36, 25), Err(PartError::Outside));
+        assert_eq!(read(u64::MAX, 1), Err(PartError::Outside));
+        let short = disk()[..150].to_vec();
+        let read = read_part(&short, SLOT, &part(40, 20, b""), &mut [0; 20], 100);
+        assert_eq!(read, Err(PartError::Device(BeyondEnd)));
+        let read = read_part(&disk(), SLOT, &part(0, 20, b""), &mut [0; 19], 100);
+        assert_eq!(read, Err(PartError::BufferSize(19)));
+    }
+
+    #[test]
+    fn a_mismatch_names_both_values_shortly() {
+        let mut check = Check::part(&part(0, 3, b"abc"));
+        check.update(b"abd");
+        let error = check.finish().expect_err("other bytes");
+        assert_eq!(error.to_string(), "sha256 mismatch (a52d159f, manifest says ba7816bf)");
+        let mut check = Check::part(&part(0, 3, b"abc"));
+        check.update(b"ab");
+        let error = check.finish().expect_err("too short");
+        assert_eq!(error.to_string(), "length mismatch (2 bytes, manifest says 3)");
+    }
 }
