@@ -212,6 +212,19 @@ pub(crate) mod tests {
         ])
     }
 
+    /// A .deb with one regular file.
+    pub(crate) fn deb_with(path: &str, bytes: &[u8]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, path, bytes).unwrap();
+        let data = compress("data.tar.xz", &tar.into_inner().unwrap());
+        ar(&[("debian-binary", b"2.0\n".to_vec()), ("data.tar.xz", data)])
+    }
+
     fn compress(name: &str, bytes: &[u8]) -> Vec<u8> {
         match name.strip_prefix("data.tar").unwrap() {
             ".xz" => {
@@ -237,7 +250,7 @@ pub(crate) mod tests {
         let mut bytes = AR_MAGIC.to_vec();
         for (name, content) in members {
             let length = content.len();
-            write!(bytes, "{name:<16}{:<12}{:<6}{:<6}{:<8}{length:<10}`\n", 0, 0, 0, 100_644)
+            writeln!(bytes, "{name:<16}{:<12}{:<6}{:<6}{:<8}{length:<10}`", 0, 0, 0, 100_644)
                 .unwrap();
             bytes.extend_from_slice(content);
             bytes.extend(std::iter::repeat_n(b'\n', length % 2));

@@ -6,9 +6,18 @@
 //! the cache.
 
 pub mod archive;
+pub mod catalog;
 pub mod deb822;
 pub mod digest;
+pub mod index;
 pub mod lock;
 pub mod manifest;
+pub mod obtain;
 pub mod relation;
+pub mod release;
+pub mod resolve;
+pub mod signature;
 pub mod version;
+
+#[cfg(test)]
+mod obtain_tests;

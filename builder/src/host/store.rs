@@ -19,6 +19,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::fetch::{Expected, Failure, Fetcher};
+use super::mirror::Mirror;
+use super::parallel;
+use super::progress::{Progress, Task, Unit, megabytes};
 use crate::debian::digest::Digest;
 use crate::debian::lock::LockedPackage;
 use crate::error::{Context, Error, Result};
@@ -30,6 +34,9 @@ pub const VARIABLE: &str = "IOTA_CACHE";
 
 /// The number is that of the format of packs and indices, so that versions of iota can share.
 const UNPACKED: &str = "unpacked-1";
+
+/// Downloads at a time: enough to hide latency, few enough for a mirror run by volunteers.
+const CONNECTIONS: usize = 4;
 
 /// An open cache. Holds a shared lock, so that nobody sweeps away what this process is writing.
 pub struct Store {
@@ -81,6 +88,16 @@ impl Store {
         self.root.join(UNPACKED)
     }
 
+    /// Checked Release files and the keyring that checked them.
+    pub(crate) fn releases(&self) -> PathBuf {
+        self.root.join("releases")
+    }
+
+    /// Package indices, named by their digest.
+    pub(crate) fn indices(&self) -> PathBuf {
+        self.root.join("indices")
+    }
+
     /// Where a downloaded package is, or will be.
     pub fn deb_path(&self, package: &LockedPackage) -> PathBuf {
         self.root.join("debs").join(format!("{}.deb", package.sha256))
@@ -89,6 +106,80 @@ impl Store {
     /// True if the package has been downloaded, judged by its length.
     pub fn has_deb(&self, package: &LockedPackage) -> bool {
         fs::metadata(self.deb_path(package)).is_ok_and(|file| file.len() == package.size)
+    }
+
+    /// Which packages have to be fetched: neither unpacked nor here as they should be. Reads every
+    /// package that is not unpacked yet, since it is about to be used; removes damaged ones.
+    pub fn missing(&self, packages: &[LockedPackage]) -> Result<Vec<LockedPackage>> {
+        let here = parallel::map(packages, parallel::processors(), |package| {
+            Ok(self.has_unpacked(package) || self.has_good_deb(package))
+        })?;
+        let missing = packages.iter().zip(here).filter(|(_, here)| !here);
+        Ok(missing.map(|(package, _)| package.clone()).collect())
+    }
+
+    fn has_good_deb(&self, package: &LockedPackage) -> bool {
+        let path = self.deb_path(package);
+        let Ok(mut file) = File::open(&path) else { return false };
+        let wanted = (package.sha256, package.size);
+        let good = self.has_deb(package)
+            && Digest::of_reader(&mut file).is_ok_and(|found| found == wanted);
+        if !good {
+            let _ = fs::remove_file(&path);
+        }
+        good
+    }
+
+    /// Fetches packages that are not in the cache, several at a time. Returns those that the
+    /// mirror does not have any more.
+    pub fn fetch_all(
+        &self,
+        packages: &[LockedPackage],
+        mirror: &Mirror,
+        progress: &Progress,
+    ) -> Result<Vec<LockedPackage>> {
+        let missing = self.missing(packages)?;
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let total = missing.iter().map(|package| package.size).sum();
+        let task = progress.task("fetch", Unit::Bytes, total);
+        let fetcher = Fetcher::new();
+        let gone = parallel::map(&missing, CONNECTIONS, |package| {
+            task.detail(&package.name);
+            self.fetch(package, mirror, &fetcher, &task)
+        })?;
+        let gone: Vec<LockedPackage> = gone.into_iter().flatten().collect();
+        let bytes = total - gone.iter().map(|package| package.size).sum::<u64>();
+        task.finish(format!(
+            "fetched {} packages, {}",
+            missing.len() - gone.len(),
+            megabytes(bytes)
+        ));
+        Ok(gone)
+    }
+
+    /// Fetches one package; hands it back if the mirror does not have it.
+    fn fetch(
+        &self,
+        package: &LockedPackage,
+        mirror: &Mirror,
+        fetcher: &Fetcher,
+        task: &Task,
+    ) -> Result<Option<LockedPackage>> {
+        let url = mirror.url(&package.suite, &package.path)?;
+        let part = self.root.join("debs").join(format!("{}.part", package.sha256));
+        let expected = Expected { size: package.size, sha256: &package.sha256 };
+        match fetcher.file(&url, &part, &self.deb_path(package), &expected, task) {
+            Ok(()) => Ok(None),
+            Err(Failure::NotFound) => {
+                let _ = fs::remove_file(part);
+                Ok(Some(package.clone()))
+            }
+            Err(Failure::Other(error)) => {
+                Err(error).context(|| format!("cannot fetch {} {}", package.name, package.version))
+            }
+        }
     }
 
     /// A small file of the cache, if it is there and has this digest; a damaged one is removed.

@@ -149,7 +149,11 @@ impl Store {
         let _turn = large.then(|| turn.lock());
         let threads = if large { u32::try_from(parallel::processors()).unwrap_or(1) } else { 1 };
         task.detail(&package.name);
-        let file = File::open(&path).context(what).map_err(|error| error.hint(AGAIN))?;
+        let file = File::open(&path).map_err(|error| {
+            // The next run fetches what is not unpacked.
+            let _ = fs::remove_file(self.index_path(package));
+            Error::caused(what(), error).hint(AGAIN)
+        })?;
         let deb = BufReader::with_capacity(256 << 10, Counted { file, task });
         archive::read_data(deb, threads, visit).context(what)
     }
@@ -475,7 +479,8 @@ mod tests {
         let error = store.unpack(&package).unwrap_err();
         assert!(error.chain().starts_with("cannot unpack tool 1.0: "), "{}", error.chain());
         let target = directory.path().join("target");
-        let unpacked = store.unpack_to_directory(&[package.clone()], &target, &Progress::quiet());
+        let unpacked =
+            store.unpack_to_directory(std::slice::from_ref(&package), &target, &Progress::quiet());
         assert!(unpacked.is_err() && !target.exists());
         assert!(!store.has_unpacked(&package));
         assert_eq!(fs::read_dir(store.unfinished()).unwrap().count(), 0);

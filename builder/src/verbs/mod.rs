@@ -2,6 +2,7 @@
 
 pub mod inspect;
 pub mod key;
+pub mod lock;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
