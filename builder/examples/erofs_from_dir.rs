@@ -1,5 +1,5 @@
 //! Writes a directory as an EROFS image: `erofs_from_dir DIRECTORY IMAGE [METHOD [CLUSTER_BYTES]]`,
-//! where METHOD is `none`, `lz4` or `lz4hc:LEVEL`.
+//! where METHOD is `none`, `lz4`, `lz4hc:LEVEL` or `zstd:LEVEL`.
 //!
 //! For benchmarks against `mkfs.erofs` on the same directory; prints length and times.
 
@@ -58,6 +58,10 @@ fn compression(arguments: &[String]) -> Result<Compression> {
         Some(("lz4hc", level)) => {
             let level = u8::try_from(number(level)?).context(|| format!("level {level}"))?;
             Ok(Compression::Lz4hc { level, cluster_bytes })
+        }
+        Some(("zstd", level)) => {
+            let level = i32::try_from(number(level)?).context(|| format!("level {level}"))?;
+            Ok(Compression::Zstd { level, cluster_bytes })
         }
         _ => Err(Error::new(format!("unknown method `{method}`"))),
     }

@@ -8,6 +8,9 @@ use super::index::{CLUSTER_LENGTH_MAX, Cluster};
 
 /// Compresses bytes into a given room.
 pub(super) trait Codec: Send {
+    /// Forgets what earlier input taught: what follows must not depend on it.
+    fn restart(&mut self) {}
+
     /// Compresses as much of the start of `source` as fits into `target`; returns how many bytes
     /// were read and how many written, zero written if it cannot.
     fn fill(&mut self, source: &[u8], target: &mut [u8]) -> (usize, usize);
@@ -35,6 +38,7 @@ pub(super) struct Packed {
 
 /// Compresses a stretch that starts at a multiple of the block size.
 pub(super) fn pack(codec: &mut dyn Codec, stretch: &[u8], limits: Limits) -> Packed {
+    codec.restart();
     let mut packer = Packer { stretch, at: 0, packed: Packed::default() };
     let mut room = vec![0; limits.cluster_bytes];
     while packer.at < stretch.len() {

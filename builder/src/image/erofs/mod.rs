@@ -38,6 +38,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod xattr;
+mod zstd;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,6 +76,13 @@ pub enum Compression {
     Lz4hc {
         /// From 2 to 12.
         level: u8,
+        /// As in [`Compression::Lz4`].
+        cluster_bytes: usize,
+    },
+    /// Zstandard: smaller, slower to read.
+    Zstd {
+        /// From 1 to 22.
+        level: i32,
         /// As in [`Compression::Lz4`].
         cluster_bytes: usize,
     },

@@ -13,7 +13,7 @@ use crate::error::Result;
 pub(super) fn in_order<Job: Sync, Done: Send, State>(
     jobs: &[Job],
     threads: usize,
-    state: impl Fn() -> State + Sync,
+    state: impl Fn() -> Result<State> + Sync,
     work: impl Fn(&mut State, &Job) -> Result<Done> + Sync,
     mut take: impl FnMut(&Job, Done) -> Result<()>,
 ) -> Result<()> {
@@ -22,9 +22,19 @@ pub(super) fn in_order<Job: Sync, Done: Send, State>(
         for _ in 0..threads {
             scope.spawn(|| {
                 let _stop = StopOnPanic(&desk);
-                let mut state = state();
-                while let Some(index) = desk.next(jobs.len()) {
-                    desk.put(index, work(&mut state, &jobs[index]));
+                match state() {
+                    Ok(mut state) => {
+                        while let Some(index) = desk.next(jobs.len()) {
+                            desk.put(index, work(&mut state, &jobs[index]));
+                        }
+                    }
+                    // One job fails with this, which ends the run.
+                    Err(error) => {
+                        let index = desk.next(jobs.len());
+                        if let Some(index) = index {
+                            desk.put(index, Err(error));
+                        }
+                    }
                 }
             });
         }
@@ -125,7 +135,7 @@ mod tests {
         let result = in_order(
             &jobs,
             threads,
-            || (),
+            || Ok(()),
             work,
             |_, done| {
                 taken.push(done);
@@ -156,6 +166,6 @@ mod tests {
     #[should_panic(expected = "a scoped thread panicked")]
     fn a_panicking_worker_does_not_hang_the_caller() {
         let work = |_: &mut (), job: &u32| if *job == 3 { panic!("three") } else { Ok(()) };
-        let _ = in_order(&[1, 2, 3, 4, 5, 6, 7, 8], 2, || (), work, |_, ()| Ok(()));
+        let _ = in_order(&[1, 2, 3, 4, 5, 6, 7, 8], 2, || Ok(()), work, |_, ()| Ok(()));
     }
 }

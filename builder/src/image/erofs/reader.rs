@@ -13,7 +13,7 @@ use super::format::{
     InodeFields, Layout, MapHeader, SLOT_BYTES, Superblock, XATTR_HEADER_BYTES, XATTR_PREFIXES,
     align, blocks_for, device_parts, entry_type, mode, u16_at, u32_at, u64_at,
 };
-use super::{index, lz4};
+use super::{index, lz4, zstd};
 use crate::error::{Context, Error, Result};
 use crate::tree::{Content, Kind, Node, Tree, TreePath};
 
@@ -444,6 +444,7 @@ impl<S: ImageSource> Image<S> {
 fn decompress(algorithm: &str, stored: &[u8], data: &mut [u8]) -> Option<()> {
     match algorithm {
         "lz4" => lz4::decompress(stored, data),
+        "zstd" => zstd::decompress(stored, data),
         _ => None,
     }
 }

@@ -1,7 +1,7 @@
 //! Writes the data of all inodes: plain, or compressed by all cores.
 
 use super::body::{Body, store_plain};
-use super::cluster::{Limits, Packed, pack};
+use super::cluster::{Codec, Limits, Packed, pack};
 use super::content::Reader;
 use super::format::{BLOCK_BYTES, Layout, device_number};
 use super::index;
@@ -114,8 +114,8 @@ fn compress_files<S: ImageSink>(
     out: &mut BlockWriter<S>,
 ) -> Result<()> {
     let jobs: Vec<Job> = files(plan, originals).flat_map(|(n, i, c)| stretches(n, i, c)).collect();
-    let state = || (Reader::default(), method.codec());
-    let work = |(reader, codec): &mut (Reader, _), job: &Job| {
+    let state = || Ok((Reader::default(), method.codec()?));
+    let work = |(reader, codec): &mut (Reader, Box<dyn Codec>), job: &Job| {
         compress(job, method, reader, codec).context(|| cannot_store(job.inode))
     };
     // Clusters of the file at hand, whose stretches arrive one after another.
@@ -168,7 +168,7 @@ fn compress(
     job: &Job,
     method: &Method,
     reader: &mut Reader,
-    codec: &mut Box<dyn super::cluster::Codec>,
+    codec: &mut Box<dyn Codec>,
 ) -> Result<Done> {
     let mut stretch = vec![0; job.length];
     reader.read(job.content, job.offset, &mut stretch)?;

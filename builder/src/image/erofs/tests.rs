@@ -9,11 +9,12 @@ use super::*;
 use crate::image::foreign;
 use crate::tree::{Content, Kind, Node, Tree};
 
-const ALL: [Compression; 4] = [
+const ALL: [Compression; 5] = [
     Compression::None,
     Compression::Lz4 { cluster_bytes: 65536 },
     Compression::Lz4 { cluster_bytes: 4096 },
     Compression::Lz4hc { level: 9, cluster_bytes: 16384 },
+    Compression::Zstd { level: 3, cluster_bytes: 65536 },
 ];
 
 fn options(compression: Compression) -> Options {
@@ -393,6 +394,7 @@ fn digests_are_pinned() {
         Lz4 { cluster_bytes: 65536 } 1405d47bb29a2014
         Lz4 { cluster_bytes: 4096 } 79316e4682a45e6b
         Lz4hc { level: 9, cluster_bytes: 16384 } b9179fc05c8529dc
+        Zstd { level: 3, cluster_bytes: 65536 } e1032b895df1c28e
     "#]]
     .assert_eq(&digests.concat());
 }
