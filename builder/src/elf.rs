@@ -232,11 +232,8 @@ impl Facts {
             return vec![Problem::Machine(self.machine)];
         }
         let mut problems = Vec::new();
-        if let Some(interpreter) = self.interpreter {
-            if !exists(tree, interpreter.as_bytes()) {
-                problems.push(Problem::Interpreter(interpreter));
-            }
-        }
+        let interpreter = self.interpreter.filter(|path| !exists(tree, path.as_bytes()));
+        problems.extend(interpreter.map(Problem::Interpreter));
         let parent = path.parent().unwrap_or_else(TreePath::root).display();
         let own = self
             .search
