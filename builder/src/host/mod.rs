@@ -1,9 +1,14 @@
-//! host
+//! The edge to this machine: files, network, programs, terminals. Everything else is pure.
+
+pub mod cargo;
 pub mod fetch;
 pub mod mirror;
 pub mod parallel;
 pub mod progress;
+pub mod qemu;
+pub mod signals;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod test_server;
+pub mod tools;
 pub mod unpack;

@@ -3,6 +3,7 @@
 pub mod inspect;
 pub mod key;
 pub mod lock;
+pub mod run;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -1,0 +1,344 @@
+//! A virtual machine that boots a disk image: QEMU with UEFI firmware, one disk, one network card.
+//!
+//! Guarantees: the machine ends with this process, whatever ends it; unless asked to keep them,
+//! what the guest writes goes to a file that has no name and vanishes with the machine; nothing is
+//! left behind but what the caller asked for.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::str::FromStr;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::error::{Context, Error, Result};
+use crate::host::signals;
+use crate::host::tools::Tools;
+
+mod qmp;
+
+use qmp::Qmp;
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A raw disk image.
+    pub disk: PathBuf,
+    /// Write into the image; otherwise writes are thrown away in the end.
+    pub persist: bool,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Processors.
+    pub processors: u32,
+    /// TCP ports of this machine that lead into the guest.
+    pub forwards: Vec<Forward>,
+    /// A restart of the guest restarts the machine; otherwise it ends it.
+    pub restarts: bool,
+}
+
+impl Options {
+    /// A machine as small devices are, whose disk stays as it is.
+    pub fn new(disk: impl Into<PathBuf>) -> Self {
+        Self {
+            disk: disk.into(),
+            persist: false,
+            memory_mib: 1024,
+            processors: 2,
+            forwards: Vec::new(),
+            restarts: true,
+        }
+    }
+}
+
+/// A TCP port of this machine, reachable from itself alone, that leads to one of the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Forward {
+    /// The port on this machine.
+    pub host: u16,
+    /// The port in the guest.
+    pub guest: u16,
+}
+
+impl FromStr for Forward {
+    type Err = Error;
+
+    /// Reads `8080:80`.
+    fn from_str(text: &str) -> Result<Self> {
+        let port = |text: &str| text.parse().ok().filter(|port| *port != 0);
+        let ports =
+            text.split_once(':').and_then(|(host, guest)| Some((port(host)?, port(guest)?)));
+        let (host, guest) = ports.ok_or_else(|| {
+            Error::new(format!("`{text}` is not a pair of ports"))
+                .hint("give the port here and the port in the guest: --forward 8080:80")
+        })?;
+        Ok(Self { host, guest })
+    }
+}
+
+/// Something that happened in or to the machine.
+#[derive(Debug)]
+pub enum Event {
+    /// Bytes of the serial console.
+    Console(Instant, Vec<u8>),
+    /// The guest restarts.
+    Restarted,
+    /// The guest has switched itself off (true), or the machine was ended otherwise.
+    PoweredOff(bool),
+    /// The machine has ended; nothing follows.
+    Ended,
+}
+
+/// A running machine; dropping it ends it.
+pub struct Machine {
+    child: Child,
+    console: ChildStdin,
+    qmp: Qmp,
+    started: Instant,
+    command_line: String,
+    _directory: tempfile::TempDir,
+}
+
+impl Machine {
+    /// Starts a machine; events come through the receiver until [`Event::Ended`].
+    pub fn start(options: &Options, tools: &Tools<'_>) -> Result<(Self, Receiver<Event>)> {
+        check_disk(&options.disk)?;
+        let directory = tempfile::Builder::new().prefix("iota-run-").tempdir();
+        let directory = directory.context(|| "cannot make a temporary directory".to_owned())?;
+        let socket = directory.path().join("qmp");
+        let mut command = tools.find("qemu-system-aarch64")?.command();
+        command.args(arguments(options, &tools.firmware()?, &socket)?);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        signals::die_with_parent(&mut command);
+        signals::shield_from_terminal(&mut command);
+        let command_line = words(&command);
+        let started = Instant::now();
+        let mut child = command.spawn().context(|| format!("cannot start {command_line}"))?;
+        let (sender, events) = mpsc::channel();
+        let qmp = Qmp::connect(&socket, || has_ended(&mut child), forward_events(sender.clone()));
+        let qmp = qmp.map_err(|error| explain(&mut child, error))?;
+        let (Some(console), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(Error::new("QEMU has no console"));
+        };
+        std::thread::spawn(move || copy_console(output, &sender));
+        let machine = Self { child, console, qmp, started, command_line, _directory: directory };
+        Ok((machine, events))
+    }
+
+    /// When QEMU was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The command as one would type it.
+    pub fn command_line(&self) -> &str {
+        &self.command_line
+    }
+
+    /// Types on the guest's console.
+    pub fn type_in(&mut self, bytes: &[u8]) -> Result<()> {
+        use std::io::Write as _;
+        let written = self.console.write_all(bytes).and_then(|()| self.console.flush());
+        written.context(|| "cannot write to the console".to_owned())
+    }
+
+    /// Presses the power button: a guest in order shuts down and switches off.
+    pub fn press_power_button(&self) -> Result<()> {
+        self.qmp.execute("system_powerdown", json!({})).map(|_| ())
+    }
+
+    /// Bytes that the guest has read from its disk so far, firmware included.
+    pub fn bytes_read(&self) -> Result<u64> {
+        self.disk_statistic("rd_bytes")
+    }
+
+    /// Bytes that the guest has written to its disk so far.
+    pub fn bytes_written(&self) -> Result<u64> {
+        self.disk_statistic("wr_bytes")
+    }
+
+    fn disk_statistic(&self, name: &str) -> Result<u64> {
+        let answer = self.qmp.execute("query-blockstats", json!({}))?;
+        let devices = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(devices.iter().filter_map(|device| device["stats"][name].as_u64()).sum())
+    }
+
+    /// Ends the machine at once, as pulling the plug would, but for what QEMU still has to write.
+    pub fn kill(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+    }
+
+    /// Waits until the machine has ended.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.child.wait().context(|| "cannot wait for QEMU".to_owned())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn check_disk(disk: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(disk).context(|| format!("cannot open {}", disk.display()))?;
+    if metadata.is_file() && metadata.len() > 0 {
+        return Ok(());
+    }
+    Err(Error::new(format!("{} is not a disk image", disk.display())))
+}
+
+/// Everything after the program's name.
+fn arguments(options: &Options, firmware: &Path, socket: &Path) -> Result<Vec<String>> {
+    let path = |path: &Path| -> Result<String> {
+        let text = path.to_str().ok_or_else(|| {
+            Error::new(format!("{} is not UTF-8, which QEMU cannot take", path.display()))
+        })?;
+        // A comma ends a value, two of them are one.
+        Ok(text.replace(',', ",,"))
+    };
+    let throw_away = if options.persist { "off,cache=writeback" } else { "on,cache=unsafe" };
+    let disk = path(&options.disk)?;
+    let forwards: String = options
+        .forwards
+        .iter()
+        .map(|Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"))
+        .collect();
+    let mut arguments: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));
+    add(&["-nodefaults", "-display", "none", "-machine"]);
+    add(if emulates() {
+        &["virt,gic-version=3,accel=tcg"]
+    } else {
+        &["virt,gic-version=max,accel=kvm"]
+    });
+    // Emulating the architecture's own pointer authentication takes a third of all time.
+    add(&["-cpu", if emulates() { "max,pauth-impdef=on" } else { "host" }]);
+    add(&["-smp", &options.processors.to_string(), "-m", &options.memory_mib.to_string()]);
+    add(&["-bios", &path(firmware)?]);
+    let image =
+        format!("if=none,id=disk,format=raw,discard=unmap,file={disk},snapshot={throw_away}");
+    add(&["-drive", &image, "-device", "virtio-blk-pci,drive=disk"]);
+    add(&["-netdev", &format!("user,id=net{forwards}")]);
+    // No boot program for the card: the machine boots from its disk alone.
+    add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
+    add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+    add(&["-qmp", &format!("unix:{},server=on,wait=off", path(socket)?)]);
+    if !options.restarts {
+        add(&["-no-reboot"]);
+    }
+    Ok(arguments)
+}
+
+/// Whether the guest's processor has to be emulated.
+fn emulates() -> bool {
+    !cfg!(target_arch = "aarch64")
+        || std::fs::File::options().read(true).write(true).open("/dev/kvm").is_err()
+}
+
+fn has_ended(child: &mut Child) -> bool {
+    !matches!(child.try_wait(), Ok(None))
+}
+
+/// Adds what QEMU said before it ended, and what the user may do about it.
+fn explain(child: &mut Child, error: Error) -> Error {
+    let _ = child.kill();
+    let _ = child.wait();
+    let mut text = String::new();
+    if let Some(mut pipe) = child.stderr.take() {
+        let _ = pipe.read_to_string(&mut text);
+    }
+    let Some(line) = text.lines().next_back() else { return error };
+    let explained = Error::new(format!("QEMU: {line}"));
+    if line.contains("forwarding rule") {
+        return explained.hint("another program listens on that port: choose another --forward");
+    }
+    explained
+}
+
+fn forward_events(sender: Sender<Event>) -> impl FnMut(Value) + Send + 'static {
+    move |message| {
+        let by_guest = message["data"]["guest"].as_bool() == Some(true);
+        let event = match message["event"].as_str() {
+            Some("RESET") if by_guest => Event::Restarted,
+            Some("SHUTDOWN") if message["data"]["reason"] == "guest-reset" => Event::Restarted,
+            Some("SHUTDOWN") => Event::PoweredOff(by_guest),
+            _ => return,
+        };
+        // Nobody listens any more: then nobody misses it.
+        let _ = sender.send(event);
+    }
+}
+
+fn copy_console(mut output: impl Read, events: &Sender<Event>) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = output.read(&mut buffer) {
+        if events.send(Event::Console(Instant::now(), buffer[..length].to_vec())).is_err() {
+            return;
+        }
+    }
+    // QEMU closes its connections one after the other: what it last said may still be on its way.
+    std::thread::sleep(Duration::from_millis(50));
+    let _ = events.send(Event::Ended);
+}
+
+fn words(command: &Command) -> String {
+    let quoted = |word: &std::ffi::OsStr| {
+        let word = word.to_string_lossy();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_=/.,:+@%".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word.into_owned()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    let variables = command
+        .get_envs()
+        .filter_map(|(name, value)| Some(format!("{}={}", name.to_string_lossy(), quoted(value?))));
+    let words = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted);
+    variables.chain(words).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(options: &Options) -> String {
+        let socket = Path::new("/tmp/x/qmp");
+        arguments(options, Path::new("/fw/QEMU_EFI.fd"), socket).unwrap().join(" ")
+    }
+
+    #[test]
+    fn a_disk_is_written_only_when_asked_for() {
+        let mut options = Options::new("/images/a,b.img");
+        assert!(line(&options).contains("file=/images/a,,b.img,snapshot=on,"));
+        options.persist = true;
+        assert!(line(&options).contains("file=/images/a,,b.img,snapshot=off,"));
+    }
+
+    #[test]
+    fn forwarded_ports_listen_on_this_machine_alone() {
+        let mut options = Options::new("/disk.img");
+        options.forwards = vec!["8080:80".parse().unwrap(), "2222:22".parse().unwrap()];
+        let expected = ",hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:2222-:22";
+        assert!(line(&options).contains(expected));
+    }
+
+    #[test]
+    fn a_pair_of_ports_is_two_numbers_above_zero() {
+        assert_eq!("8080:80".parse::<Forward>().unwrap(), Forward { host: 8080, guest: 80 });
+        for wrong in ["8080", "8080:", ":80", "0:80", "80:65536", "a:b", "1:2:3"] {
+            assert!(wrong.parse::<Forward>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_empty_image_is_refused_before_anything_starts() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(check_disk(&directory.path().join("none")).is_err());
+        assert!(check_disk(directory.path()).is_err());
+    }
+}

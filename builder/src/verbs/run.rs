@@ -1,0 +1,297 @@
+//! `iota run`: boots a disk image in QEMU on this terminal and says at every stage what happens.
+//!
+//! The guest's console is copied to standard output as it is; our own lines go to standard error.
+//! On a terminal keys go to the guest; Ctrl-] presses the power button, once more pulls the plug.
+//! Elsewhere Ctrl-C does the same.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::host::qemu::{self, Event, Forward, Machine};
+use crate::host::signals;
+use crate::host::tools::Tools;
+
+pub mod stages;
+mod terminal;
+
+use stages::{Mark, Stage, Timeline, recognise};
+use terminal::{END_KEY, RawMode};
+
+/// What `iota run` is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The image to boot.
+    pub disk: PathBuf,
+    /// Keep in the image what the guest writes.
+    pub persist: bool,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Ports that lead into the guest.
+    pub forwards: Vec<Forward>,
+    /// Print a table of the boot's stages at the end.
+    pub timings: bool,
+    /// Switch off cleanly as soon as this stage is reached.
+    pub until: Option<Stage>,
+    /// Pull the plug after this long.
+    pub limit: Option<Duration>,
+}
+
+impl Options {
+    /// Boots `disk` until the user ends it.
+    pub fn new(disk: impl Into<PathBuf>) -> Self {
+        Self {
+            disk: disk.into(),
+            persist: false,
+            memory_mib: 1024,
+            forwards: Vec::new(),
+            timings: false,
+            until: None,
+            limit: None,
+        }
+    }
+}
+
+/// Boots an image and stays until the machine has ended.
+///
+/// The exit code is 0 when the guest switched itself off, having reached what was asked for; 1 when
+/// it was ended from outside or did not get there.
+pub fn run(options: &Options, tools: &Tools<'_>) -> Result<ExitCode> {
+    let machine_options = qemu::Options {
+        persist: options.persist,
+        memory_mib: options.memory_mib,
+        forwards: options.forwards.clone(),
+        restarts: options.until.is_none(),
+        ..qemu::Options::new(&options.disk)
+    };
+    let (sender, events) = mpsc::channel();
+    let interrupts = signals::interrupts();
+    let (machine, machine_events) = Machine::start(&machine_options, tools)?;
+    forward(machine_events, sender.clone(), Input::Machine);
+    forward(interrupts, sender.clone(), |()| Input::Interrupt);
+    let raw_mode = RawMode::enter();
+    let keys = raw_mode.is_some();
+    if keys {
+        terminal::read_keys(sender, Input::Keys);
+    }
+    let mut session = Session::new(options, machine, keys);
+    session.greet();
+    let ended = session.attend(&events);
+    drop(raw_mode);
+    ended?;
+    session.farewell()
+}
+
+/// Everything that the session reacts to.
+enum Input {
+    Machine(Event),
+    Keys(Vec<u8>),
+    Interrupt,
+}
+
+fn forward<T: Send + 'static>(
+    from: Receiver<T>,
+    to: Sender<Input>,
+    wrap: impl Fn(T) -> Input + Send + 'static,
+) {
+    std::thread::spawn(move || from.into_iter().try_for_each(|event| to.send(wrap(event))));
+}
+
+/// How far the user, or we, have gone to end the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ending {
+    NotAsked,
+    PowerButton,
+    Killed,
+}
+
+/// After this long without a reaction to the power button, the user is told what else there is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Session<'a> {
+    options: &'a Options,
+    machine: Machine,
+    timeline: Timeline,
+    /// The last line of the console, as far as it has come.
+    line: Vec<u8>,
+    ending: Ending,
+    asked_at: Option<Instant>,
+    powered_off: bool,
+    restarts: u32,
+    on_terminal: bool,
+}
+
+/// A console line that never ends is no line.
+const LONGEST_LINE: usize = 4096;
+
+impl<'a> Session<'a> {
+    fn new(options: &'a Options, machine: Machine, on_terminal: bool) -> Self {
+        Self {
+            options,
+            machine,
+            timeline: Timeline::default(),
+            line: Vec::new(),
+            ending: Ending::NotAsked,
+            asked_at: None,
+            powered_off: false,
+            restarts: 0,
+            on_terminal,
+        }
+    }
+
+    fn greet(&self) {
+        let disk = self.options.disk.display();
+        let fate =
+            if self.options.persist { "writes stay in it" } else { "writes are thrown away" };
+        self.say(&format!("booting {disk} in QEMU; {fate}"));
+        for Forward { host, guest } in &self.options.forwards {
+            self.say(&format!("http://127.0.0.1:{host} leads to port {guest} of the guest"));
+        }
+        let key = self.key();
+        self.say(&format!("{key} shuts the guest down, {key} twice pulls the plug"));
+    }
+
+    fn key(&self) -> &'static str {
+        if self.on_terminal { "Ctrl-]" } else { "Ctrl-C" }
+    }
+
+    /// Reacts to everything until the machine has ended.
+    fn attend(&mut self, events: &Receiver<Input>) -> Result<()> {
+        loop {
+            match events.recv_timeout(Duration::from_millis(500)) {
+                Ok(Input::Machine(Event::Ended)) => return self.machine.wait().map(|_| ()),
+                Ok(input) => self.react(input)?,
+                Err(RecvTimeoutError::Timeout) => self.look_at_the_clock()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::new("QEMU went away without a word"));
+                }
+            }
+        }
+    }
+
+    fn react(&mut self, input: Input) -> Result<()> {
+        match input {
+            Input::Machine(Event::Console(when, bytes)) => self.show(when, &bytes)?,
+            Input::Machine(Event::Restarted) => {
+                self.restarts += 1;
+                self.say("the guest restarts");
+            }
+            Input::Machine(Event::PoweredOff(by_guest)) => self.powered_off = by_guest,
+            Input::Machine(Event::Ended) => {}
+            Input::Interrupt => self.end()?,
+            Input::Keys(bytes) => self.type_in(&bytes)?,
+        }
+        Ok(())
+    }
+
+    fn type_in(&mut self, bytes: &[u8]) -> Result<()> {
+        for part in bytes.split_inclusive(|byte| *byte == END_KEY) {
+            let (text, ends) = match part.split_last() {
+                Some((&END_KEY, text)) => (text, true),
+                _ => (part, false),
+            };
+            if !text.is_empty() {
+                self.machine.type_in(text)?;
+            }
+            if ends {
+                self.end()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies console bytes and looks for what they say, line by line.
+    fn show(&mut self, when: Instant, bytes: &[u8]) -> Result<()> {
+        self.mark(when, Stage::Firmware, None)?;
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            // Whoever reads our output may be gone; the guest is worth finishing all the same.
+            let _ = io::stdout().write_all(part).and_then(|()| io::stdout().flush());
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
+                let line = std::mem::take(&mut self.line);
+                if let Some(sign) = recognise(&String::from_utf8_lossy(&line)) {
+                    self.mark(when, sign.stage, sign.guest_seconds)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, when: Instant, stage: Stage, guest_seconds: Option<f64>) -> Result<()> {
+        if self.timeline.has(stage) {
+            return Ok(());
+        }
+        let host = when.saturating_duration_since(self.machine.started());
+        let bytes_read = self.machine.bytes_read().unwrap_or(0);
+        self.timeline.add(Mark { stage, host, guest_seconds, bytes_read });
+        self.say(&format!("{:.1} s: {}", host.as_secs_f64(), stage.meaning()));
+        if self.options.until == Some(stage) && self.ending == Ending::NotAsked {
+            self.end()?;
+        }
+        Ok(())
+    }
+
+    /// First the power button, then the plug.
+    fn end(&mut self) -> Result<()> {
+        match self.ending {
+            Ending::NotAsked => {
+                self.say("power button pressed: the guest shuts down");
+                self.ending = Ending::PowerButton;
+                self.asked_at = Some(Instant::now());
+                // A machine that has just ended by itself needs no button.
+                let _ = self.machine.press_power_button();
+            }
+            Ending::PowerButton | Ending::Killed => {
+                self.say("plug pulled");
+                self.ending = Ending::Killed;
+                self.machine.kill();
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_the_clock(&mut self) -> Result<()> {
+        let limit = self.options.limit;
+        if limit.is_some_and(|limit| self.machine.started().elapsed() > limit) {
+            self.say("time is up");
+            self.ending = Ending::PowerButton;
+            return self.end();
+        }
+        if self.asked_at.is_some_and(|asked| asked.elapsed() > PATIENCE) {
+            self.asked_at = None;
+            let (key, patience) = (self.key(), PATIENCE.as_secs());
+            self.say(&format!("still running after {patience} s; {key} pulls the plug"));
+        }
+        Ok(())
+    }
+
+    fn farewell(&self) -> Result<ExitCode> {
+        if self.options.timings {
+            eprint!("{}", self.timeline.table());
+        }
+        let reached = self.options.until.is_none_or(|stage| self.timeline.has(stage));
+        if !self.powered_off && self.ending == Ending::NotAsked && self.restarts == 0 {
+            return Err(Error::new("QEMU ended by itself"));
+        }
+        if !reached {
+            self.say("the guest ended before it got there");
+        }
+        let fine = reached && self.powered_off;
+        Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// A line of our own, told apart from the guest's.
+    fn say(&self, text: &str) {
+        // The cursor may stand anywhere in a line of the guest.
+        let start = if self.line.is_empty() { "" } else { "\r\n" };
+        let line = if self.on_terminal {
+            format!("{start}\r\x1b[0;2m── {text}\x1b[0m\r\n")
+        } else {
+            format!("-- {text}\n")
+        };
+        let _ = io::stderr().write_all(line.as_bytes());
+    }
+}
