@@ -43,8 +43,14 @@ pub struct Common {
 /// The verbs.
 #[derive(Subcommand, Debug)]
 pub enum Verb {
+    /// Build the image of a board
+    Build(BuildArgs),
+    /// Build the image of a board and boot it in QEMU on this terminal
+    Run(RunArgs),
     /// Show what a disk image or slot holds, and check it
     Inspect(InspectArgs),
+    /// Choose package versions again and record them
+    Lock,
     /// Make and show signing keys
     #[command(subcommand)]
     Key(KeyVerb),
@@ -124,14 +130,6 @@ pub struct InspectArgs {
     /// Machine-readable output
     #[arg(long)]
     pub json: bool,
-}
-
-/// Options of `iota lock`.
-#[derive(Args, Debug)]
-pub struct LockArgs {
-    /// Say what would change and exit 1 if anything would, without writing
-    #[arg(long)]
-    pub check: bool,
 }
 
 /// `iota key …`

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::board::Board;
 use crate::container::Definition;
-use crate::debian::lock::{Lock, LockedPackage};
-use crate::debian::manifest::{BASE, Manifest};
+use crate::debian::lock::Lock;
+use crate::debian::manifest::Manifest;
 use crate::engine::{Engine, Host};
 use crate::error::{Context, Error, Result};
 use crate::skeleton::Skeleton;
@@ -45,11 +45,10 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// The locked packages of this image: the base, its engine's, its containers'.
-    pub fn locked(&self) -> Vec<LockedPackage> {
-        let mut groups = vec![BASE, self.engine.name.as_str()];
-        groups.extend(self.containers.iter().map(|container| container.name.as_str()));
-        self.lock.packages_of(&groups)
+    /// The groups of packages of this image besides the base: its engine's, its containers'.
+    pub fn groups(&self) -> Vec<String> {
+        let containers = self.containers.iter().map(|container| container.name.clone());
+        [self.engine.name.clone()].into_iter().chain(containers).collect()
     }
 
     /// Loads the definition of `board` with `engine` from the workspace.

@@ -4,6 +4,7 @@
 
 pub mod assemble;
 pub mod board;
+pub mod build;
 pub mod cli;
 pub mod container;
 pub mod debian;
@@ -16,8 +17,10 @@ pub mod hex;
 pub mod host;
 pub mod image;
 pub mod inspect;
+pub mod manifest_json;
 pub mod modules;
 pub mod oci;
+pub mod recipe;
 pub mod report;
 pub mod sign;
 pub mod skeleton;

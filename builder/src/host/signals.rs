@@ -6,6 +6,8 @@ use std::process::Command;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Mutex, Once, PoisonError};
 
+use crate::image::sparse;
+
 /// Who wants to hear of an interrupt; the latest one does, the others wait.
 static LISTENERS: Mutex<Vec<Sender<()>>> = Mutex::new(Vec::new());
 
@@ -13,7 +15,7 @@ static LISTENERS: Mutex<Vec<Sender<()>>> = Mutex::new(Vec::new());
 const INTERRUPTED: i32 = 130;
 
 /// Every Ctrl-C, SIGTERM and SIGHUP as a message, for as long as the receiver is kept; without any
-/// receiver an interrupt ends the process as it always does.
+/// receiver an interrupt removes unfinished outputs and ends the process.
 pub fn interrupts() -> Receiver<()> {
     static HANDLER: Once = Once::new();
     let (sender, receiver) = mpsc::channel();
@@ -28,6 +30,7 @@ pub fn interrupts() -> Receiver<()> {
                 }
                 listeners.pop();
             }
+            sparse::discard_unfinished();
             std::process::exit(INTERRUPTED);
         });
     });

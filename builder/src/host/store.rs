@@ -27,7 +27,7 @@ use crate::debian::digest::Digest;
 use crate::debian::lock::LockedPackage;
 use crate::error::{Context, Error, Result};
 
-pub use super::unpack::{Unpacked, UnpackedEntry};
+pub use super::unpack::Unpacked;
 
 /// The environment variable that names the cache directory.
 pub const VARIABLE: &str = "IOTA_CACHE";

@@ -28,16 +28,9 @@ pub struct Unpacked {
     /// The package's name, which is the origin of every node.
     pub name: Arc<str>,
     /// Everything in it, in the order of the package: directories before what they hold.
-    pub entries: Vec<UnpackedEntry>,
-}
-
-/// One object of an unpacked package.
-#[derive(Clone, Debug)]
-pub struct UnpackedEntry {
-    /// Where the package puts it.
-    pub path: TreePath,
-    /// What it is; the bytes of files are ranges of the pack.
-    pub node: Node,
+    ///
+    /// The bytes of files are ranges of the pack.
+    pub entries: Vec<(TreePath, Node)>,
 }
 
 /// Packages at least this large are decoded with several threads.
@@ -265,7 +258,7 @@ enum RawKind {
 }
 
 impl RawEntry {
-    fn checked(self, name: &Arc<str>, pack: &Arc<PathBuf>) -> Option<UnpackedEntry> {
+    fn checked(self, name: &Arc<str>, pack: &Arc<PathBuf>) -> Option<(TreePath, Node)> {
         let kind = match self.kind {
             RawKind::Directory => Kind::Directory,
             RawKind::File(offset, length) => {
@@ -276,7 +269,7 @@ impl RawEntry {
         };
         let (mode, uid, gid) = (self.mode, self.uid, self.gid);
         let node = Node { kind, mode, uid, gid, xattrs: BTreeMap::new(), origin: name.clone() };
-        Some(UnpackedEntry { path: TreePath::new(self.path).ok()?, node })
+        Some((TreePath::new(self.path).ok()?, node))
     }
 }
 
@@ -408,14 +401,14 @@ mod tests {
     }
 
     fn listing(unpacked: &Unpacked) -> Vec<String> {
-        let line = |entry: &UnpackedEntry| {
-            let content = match &entry.node.kind {
+        let line = |(path, node): &(TreePath, Node)| {
+            let content = match &node.kind {
                 Kind::File(content) => content.read().unwrap().escape_ascii().to_string(),
                 Kind::HardLink(target) => target.display(),
                 Kind::Symlink(target) => target.escape_ascii().to_string(),
                 _ => String::new(),
             };
-            format!("{} {:o} {content}", entry.path.display(), entry.node.mode)
+            format!("{} {:o} {content}", path.display(), node.mode)
         };
         unpacked.entries.iter().map(line).collect()
     }
@@ -439,7 +432,7 @@ mod tests {
         );
         assert_eq!(lines[4], "/usr/share/doc/tool/copyright 644 terms");
         assert!(lines[5].ends_with("/x 600 big"));
-        assert_eq!(first.entries[1].node.gid, 42);
+        assert_eq!(first.entries[1].1.gid, 42);
         assert_eq!(fs::read_dir(store.unfinished()).unwrap().count(), 0);
     }
 

@@ -1,5 +1,6 @@
 //! One module a verb of the command line: each owns its control flow and its output.
 
+pub mod build;
 pub mod inspect;
 pub mod key;
 pub mod lock;
@@ -8,12 +9,20 @@ pub mod run;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Common, KeyVerb, Verb};
+use crate::cli::{Cli, Common, KeyVerb, RunArgs, Verb};
+use crate::debian::catalog::Trust;
+use crate::definitions;
 use crate::error::{Context, Error, Result};
+use crate::host::progress::Progress;
+use crate::host::signals;
+use crate::host::store::Store;
+use crate::host::tools::Tools;
 use crate::sign::Profile;
 
 /// Runs what was typed; prints an error once, with its causes and the next step.
 pub fn main(cli: Cli) -> ExitCode {
+    // Nobody listens yet: an interrupt removes unfinished outputs and ends the process.
+    drop(signals::interrupts());
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -27,8 +36,14 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
+    let common = &cli.common;
     match cli.verb {
+        Verb::Build(arguments) => {
+            build::run(&arguments, common)?;
+        }
+        Verb::Run(arguments) => return boot(&arguments, common),
         Verb::Inspect(arguments) => return inspect::run(&arguments),
+        Verb::Lock => lock_packages(common)?,
         Verb::Key(KeyVerb::New { name, release }) => {
             key::new(&name, if release { Profile::Release } else { Profile::Development })?;
         }
@@ -37,6 +52,44 @@ fn run(cli: Cli) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `iota run`: builds, then boots what was built.
+fn boot(arguments: &RunArgs, common: &Common) -> Result<ExitCode> {
+    // Ports are read before the build, which may take a while.
+    let forwards = arguments.forward.iter().map(|ports| ports.parse()).collect::<Result<_>>()?;
+    let summary = build::run(&arguments.build, common)?;
+    let options = run::Options {
+        persist: arguments.persist,
+        memory_mib: arguments.memory,
+        forwards,
+        timings: arguments.timings,
+        until: arguments.until_ready.then_some(run::stages::Stage::Ready),
+        ..run::Options::new(summary.disk())
+    };
+    let progress = Progress::new(common.quiet);
+    let store = Store::open(common.cache.as_deref())?;
+    let tools = Tools {
+        store: &store,
+        mirror: common.mirror.as_deref(),
+        offline: common.offline,
+        progress: &progress,
+    };
+    run::run(&options, &tools)
+}
+
+fn lock_packages(common: &Common) -> Result<()> {
+    let workspace = workspace(common)?;
+    let progress = Progress::new(common.quiet);
+    let store = Store::open(common.cache.as_deref())?;
+    let options = lock::Options {
+        manifest: definitions::packages(&workspace)?,
+        lock: definitions::lock_path(&workspace),
+        mirror: common.mirror.clone(),
+        offline: common.offline,
+        trust: Trust::default(),
+    };
+    print!("{}", lock::run(&options, &store, &progress)?);
+    Ok(())
+}
 /// The Iota source tree: the one named, else the nearest directory upwards that has `boards/` and
 /// `rootfs/`.
 pub fn workspace(common: &Common) -> Result<PathBuf> {

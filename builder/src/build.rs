@@ -1,0 +1,271 @@
+//! From a board name to an image: the whole path of a build in one place.
+//!
+//! Guarantees: same inputs, same bytes; an output is either the old one or the new one, whole; a
+//! build whose inputs did not change does nothing.
+
+mod outputs;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use ondisk::digest::Digest;
+use ondisk::manifest::Unpacked as UnpackedLength;
+
+use crate::cli::RootFormat;
+use crate::debian::catalog::Trust;
+use crate::debian::lock::LockedPackage;
+use crate::debian::obtain::{self, obtain};
+use crate::definitions::{Definitions, digest_of_inputs};
+use crate::error::{Context, Result};
+use crate::hex;
+use crate::host::cargo::{Component, Components};
+use crate::host::progress::Progress;
+use crate::host::store::{Store, write_atomically};
+use crate::host::unpack::Unpacked;
+use crate::image::erofs;
+use crate::image::zstd::Compression;
+use crate::recipe::{self, Programs, Trees};
+use crate::sign::{Key, Profile};
+use crate::slot::{self, Compressed, Contents};
+use crate::tree::Content;
+
+pub use outputs::{Image, Outputs, Summary};
+
+/// What to build.
+pub struct Plan {
+    /// Name of the board.
+    pub board: String,
+    /// Name of the engine.
+    pub engine: String,
+    /// Development or release.
+    pub profile: Profile,
+    /// Signs the slot.
+    pub key: Key,
+    /// Directory of the outputs.
+    pub out: PathBuf,
+    /// Version for people; made from the inputs if absent.
+    pub version: Option<String>,
+    /// Devices refuse to go below it.
+    pub rollback_index: u64,
+    /// How the root is stored.
+    pub root_format: RootFormat,
+    /// Exactly the locked package versions or an error.
+    pub locked: bool,
+    /// Build even if nothing changed.
+    pub force: bool,
+}
+
+/// What a build works with.
+pub struct Host<'a> {
+    /// The source tree.
+    pub workspace: &'a Path,
+    /// The cache.
+    pub store: &'a Store,
+    /// `--mirror`.
+    pub mirror: Option<&'a str>,
+    /// `--offline`.
+    pub offline: bool,
+    /// Says what happens.
+    pub progress: &'a Progress,
+}
+
+/// zstd levels of a profile: a person waits for a development build, a device downloads a release.
+struct Levels {
+    kernel: i32,
+    initrd: i32,
+    download: Compression,
+}
+
+impl Levels {
+    fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Development => Self { kernel: 6, initrd: 9, download: Compression::FAST },
+            Profile::Release => Self { kernel: 19, initrd: 19, download: Compression::SMALL },
+        }
+    }
+}
+
+/// The package's number, which a release carries unless told otherwise.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Builds an image, or finds that the last one is still right.
+pub fn build(plan: &Plan, host: &Host<'_>) -> Result<Summary> {
+    let definitions = Definitions::load(host.workspace, &plan.board, &plan.engine)?;
+    let inputs = inputs_of(plan, host.workspace)?;
+    let outputs = Outputs::new(&plan.out.join(&plan.board));
+    if !plan.force
+        && let Some(summary) = outputs.unchanged(&inputs)
+    {
+        return Ok(summary);
+    }
+    outputs.begin()?;
+    let (packages, programs) = gather(plan, host, &definitions)?;
+    let version = version(plan, &inputs, &packages.locked);
+    let trees = recipe::trees(&definitions, &version, &packages.unpacked, &programs)?;
+    for note in &trees.notes {
+        host.progress.warn(note);
+    }
+    let levels = Levels::of(plan.profile);
+    let slot = write_slot(plan, host, &definitions, &version, &trees, &levels, &outputs)?;
+    let image = outputs::Image {
+        definitions: &definitions,
+        version: &version,
+        plan,
+        trees: &trees,
+        programs: &programs,
+        packages: &packages.locked,
+        slot: &slot,
+    };
+    let summary = outputs.write(&image, levels.download, host.progress)?;
+    if packages.as_locked {
+        outputs.record_inputs(&inputs, &summary)?;
+    }
+    Ok(summary)
+}
+
+/// Everything that decides the outputs, in one digest.
+fn inputs_of(plan: &Plan, workspace: &Path) -> Result<Digest> {
+    let files = digest_of_inputs(workspace, &plan.board)?;
+    let Plan { engine, profile, version, rollback_index, root_format, .. } = plan;
+    let version = version.as_deref().unwrap_or_default();
+    let choices = format!("{engine} {profile} {version:?} {rollback_index} {root_format:?}");
+    Ok(Digest::of(&[files.as_slice(), &plan.key.public(), choices.as_bytes()].concat()))
+}
+
+/// `0.1.0` of a release; a development build adds what it was made of, so that two builds are told
+/// apart and the same inputs give the same name.
+fn version(plan: &Plan, inputs: &Digest, packages: &[LockedPackage]) -> String {
+    if let Some(version) = &plan.version {
+        return version.clone();
+    }
+    match plan.profile {
+        Profile::Release => VERSION.to_owned(),
+        Profile::Development => {
+            let mut all = inputs.as_bytes().to_vec();
+            for package in packages {
+                all.extend_from_slice(package.sha256.as_bytes());
+            }
+            format!("{VERSION}-dev.{}", hex::encode(&Digest::of(&all).as_bytes()[..4]))
+        }
+    }
+}
+
+struct Packages {
+    locked: Vec<LockedPackage>,
+    unpacked: Vec<Unpacked>,
+    /// False if the mirror had newer versions than the lock.
+    as_locked: bool,
+}
+
+/// Packages and components: the two have nothing to do with each other and run side by side.
+fn gather(plan: &Plan, host: &Host<'_>, definitions: &Definitions) -> Result<(Packages, Programs)> {
+    thread::scope(|scope| {
+        let programs = scope.spawn(|| build_programs(host, definitions));
+        let packages = obtain_packages(plan, host, definitions);
+        let programs = programs.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((packages?, programs?))
+    })
+}
+
+fn obtain_packages(plan: &Plan, host: &Host<'_>, definitions: &Definitions) -> Result<Packages> {
+    let options = obtain::Options {
+        mirror: host.mirror.map(str::to_owned),
+        locked: plan.locked,
+        offline: host.offline,
+        groups: definitions.groups(),
+        trust: Trust::default(),
+    };
+    let Definitions { lock, packages, .. } = definitions;
+    let locked = obtain(lock, packages, host.store, &options, host.progress)?;
+    let groups: Vec<&str> = options.groups.iter().map(String::as_str).collect();
+    let as_locked = locked == lock.packages_of(&groups);
+    let unpacked = host.store.unpack_all(&locked, host.progress)?;
+    Ok(Packages { locked, unpacked, as_locked })
+}
+
+fn build_programs(host: &Host<'_>, definitions: &Definitions) -> Result<Programs> {
+    let components = Components {
+        workspace: host.workspace,
+        store: host.store,
+        mirror: host.mirror,
+        offline: host.offline,
+        progress: host.progress,
+    };
+    let build = |component| {
+        let built = components.build(component, definitions.board.architecture)?;
+        let bytes = std::fs::read(&built.path)
+            .context(|| format!("cannot read {}", built.path.display()))?;
+        Ok(Content::bytes(bytes))
+    };
+    Ok(Programs {
+        loader: build(Component::Loader)?,
+        init: build(Component::Init)?,
+        agent: build(Component::Agent)?,
+    })
+}
+
+fn write_slot(
+    plan: &Plan,
+    host: &Host<'_>,
+    definitions: &Definitions,
+    version: &str,
+    trees: &Trees,
+    levels: &Levels,
+    outputs: &Outputs,
+) -> Result<slot::Slot> {
+    let initrd = compress(&recipe::pack_initrd(&trees.initrd)?, levels.initrd)?;
+    let identity = |purpose: &str| {
+        let text = format!("{purpose}\0{}\0{version}", plan.board);
+        *Digest::of(text.as_bytes()).as_bytes()
+    };
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&identity("erofs")[..16]);
+    let contents = Contents {
+        board: &plan.board,
+        version,
+        rollback_index: plan.rollback_index,
+        command_line: &definitions.board.command_line,
+        root: &trees.root,
+        erofs: erofs::Options {
+            compression: match plan.root_format {
+                RootFormat::Plain => erofs::Compression::None,
+                RootFormat::Lz4 => erofs::Compression::Lz4 { cluster_bytes: 65536 },
+            },
+            uuid,
+            build_time_s: 0,
+            volume_label: "iota-root".to_owned(),
+        },
+        salt: identity("verity"),
+        initrd: &initrd,
+        key: &plan.key,
+    };
+    let slot_bytes = definitions.board.layout.slot_bytes;
+    slot::write(&outputs.slot(), slot_bytes, &contents, || {
+        compress_cached(host.store, &trees.kernel, levels.kernel)
+    })
+}
+
+/// Compresses a kernel, or takes the result of the last time from the cache: kernels change once a
+/// month and take longer than the rest of a build.
+fn compress_cached(store: &Store, content: &Content, level: i32) -> Result<Compressed> {
+    let bytes = content.read()?;
+    let sha256 = Digest::of(&bytes);
+    let unpacked = UnpackedLength { length: bytes.len() as u64, sha256 };
+    let directory = store.root().join("compressed");
+    let path = directory.join(format!("{sha256}-{level}.zst"));
+    if let Ok(cached) = std::fs::read(&path)
+        && ::zstd::bulk::decompress(&cached, bytes.len()).is_ok_and(|back| back == *bytes)
+    {
+        return Ok(Compressed { bytes: cached, unpacked });
+    }
+    let compressed = compress(&bytes, level)?;
+    std::fs::create_dir_all(&directory)
+        .context(|| format!("cannot make {}", directory.display()))?;
+    write_atomically(&path, &compressed)?;
+    Ok(Compressed { bytes: compressed, unpacked })
+}
+
+/// One zstd frame that says how long its content is.
+fn compress(bytes: &[u8], level: i32) -> Result<Vec<u8>> {
+    ::zstd::bulk::compress(bytes, level).context(|| format!("cannot compress {} bytes", bytes.len()))
+}

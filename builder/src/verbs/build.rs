@@ -1,0 +1,73 @@
+//! `iota build`: from a board name to an image, and what to say about it.
+
+use std::path::Path;
+
+use crate::build::{self, Host, Plan, Summary};
+use crate::cli::{BuildArgs, Common, RootFormat};
+use crate::error::Result;
+use crate::host::progress::{Progress, megabytes};
+use crate::host::store::Store;
+use crate::sign::{Profile, key_for_build};
+
+/// The engine of an image that does not ask for another.
+const ENGINE: &str = "docker";
+
+/// Builds and says what came of it.
+pub fn run(arguments: &BuildArgs, common: &Common) -> Result<Summary> {
+    let workspace = super::workspace(common)?;
+    let progress = Progress::new(common.quiet);
+    let plan = plan(arguments, &workspace, &progress)?;
+    let store = Store::open(common.cache.as_deref())?;
+    let host = Host {
+        workspace: &workspace,
+        store: &store,
+        mirror: common.mirror.as_deref(),
+        offline: common.offline,
+        progress: &progress,
+    };
+    let summary = build::build(&plan, &host)?;
+    for line in lines(&summary) {
+        progress.line(line);
+    }
+    Ok(summary)
+}
+
+fn plan(arguments: &BuildArgs, workspace: &Path, progress: &Progress) -> Result<Plan> {
+    // Before a key is made: a typing error in the board's name shall leave nothing behind.
+    crate::board::Board::load(workspace, &arguments.board)?;
+    let profile = if arguments.release { Profile::Release } else { Profile::Development };
+    let keys = workspace.join("keys");
+    let (key, made) = key_for_build(arguments.key.as_deref(), &keys, profile)?;
+    if made {
+        let place = keys.join("development.secret");
+        progress.line(format!("made a development key {}: {}", key.id()?, place.display()));
+    }
+    Ok(Plan {
+        board: arguments.board.clone(),
+        engine: ENGINE.to_owned(),
+        profile,
+        key,
+        out: arguments.out.clone(),
+        version: arguments.image_version.clone(),
+        rollback_index: u64::from(arguments.rollback_index),
+        root_format: arguments.root_format.unwrap_or(RootFormat::Plain),
+        locked: arguments.locked,
+        force: arguments.force,
+    })
+}
+
+fn lines(summary: &Summary) -> Vec<String> {
+    let Summary { directory, version, slot, download_bytes, key, profile, unchanged } = summary;
+    let board = directory.file_name().unwrap_or_default().to_string_lossy();
+    let built = if *unchanged { "is up to date" } else { "is built" };
+    let note = match profile.as_str() {
+        "development" => " (development: not for devices in the field)",
+        _ => "",
+    };
+    vec![
+        format!("{board} {version} {built}, signed with {profile} key {key}{note}"),
+        format!("  {slot}; download {}", megabytes(*download_bytes)),
+        format!("  {}", directory.join("disk.img").display()),
+        format!("  {}", directory.join("report.txt").display()),
+    ]
+}
