@@ -308,7 +308,8 @@ mod tests {
         for (answer, expected) in [
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOKleft over", (200, "OK")),
             (
-                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nO\r\n1\r\nK\r\n0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 1\r\nO\r\n1\r\nK\r\n0\r\n\r\n",
                 (200, "OK"),
             ),
             ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 No\r\n\r\n{}", (404, "{}")),

@@ -1,4 +1,4 @@
-//! `iota network-hook`: run by dhcpcd at every change, keeps `/run/resolv.conf` and says what is up.
+//! `iota network-hook`: run by dhcpcd at every change, keeps `/run/resolv.conf`, says what is up.
 //!
 //! dhcpcd (10.1, `dhcpcd-run-hooks(8)`) runs the program named by its option `script` without any
 //! argument, one event at a time, and describes the event in the environment. So the program is
@@ -399,7 +399,8 @@ mod tests {
     fn all_interfaces_and_protocols_are_merged_the_preferred_one_first() {
         let device = Device::new();
         let wlan = "reason=BOUND\ninterface=wlan0\nprotocol=dhcp\ninterface_order=eth0 wlan0
-            if_up=true\nnew_domain_name_servers=192.168.1.1 10.0.2.3\nnew_domain_search=home example.org";
+            if_up=true\nnew_domain_name_servers=192.168.1.1 10.0.2.3
+            new_domain_search=home example.org";
         let v6 = "reason=BOUND6\ninterface=eth0\nprotocol=dhcp6\ninterface_order=eth0 wlan0
             if_up=true\nnew_dhcp6_ia_na1_ia_addr1=fd00::5\nnew_dhcp6_name_servers=fd00::1";
         device.see(wlan);
@@ -454,7 +455,8 @@ mod tests {
         let device = Device::new();
         let (said, file) = device.see(
             "reason=BOUND\ninterface=eth0\nprotocol=dhcp\nif_up=true\nnew_ip_address=1.2.3.4
-            new_subnet_cidr=24;reboot\nnew_routers=$(reboot) 1.2.3.1\nnew_domain_name=a;b -x ok.example
+            new_subnet_cidr=24;reboot\nnew_routers=$(reboot) 1.2.3.1
+            new_domain_name=a;b -x ok.example
             new_domain_name_servers=1.2.3.5\\nnameserver 9.9.9.9x 1.2.3.6 ::1%../../x",
         );
         assert_eq!(said.as_deref(), Some("network eth0 up, router 1.2.3.1, name server 1.2.3.6"));

@@ -173,7 +173,8 @@ mod tests {
         let expected = "version    2026.11.0+dev\nslot       b (trial 2)\n\
             engine     docker 26.1.5, ready\ncontainer  hello (iota/x:1): running a while\n\
             container  mine (iota/x:1): exited a while\n\
-            container  id (0123456789ab): exited a while\ncontainer  web: declared, but not there\n";
+            container  id (0123456789ab): exited a while\n\
+            container  web: declared, but not there\n";
         assert_eq!(status.text(), expected);
         assert!(!status.is_well());
     }

@@ -234,3 +234,66 @@ fn text(document: &Value, field: &str) -> Result<String> {
 fn senseless(what: &str) -> Error {
     Error::Senseless(format!("the engine's answer makes no sense: {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use ondisk::system::Publish;
+
+    use super::*;
+
+    #[test]
+    fn a_declaration_becomes_what_the_engine_is_asked_for() {
+        let publish = |host, container| Publish { host, container };
+        let declared = Container {
+            name: "web".to_owned(),
+            image: "/usr/share/iota/images/web.tar".to_owned(),
+            arguments: vec!["/bin/sh".to_owned(), "-c".to_owned(), "echo \"a b\"".to_owned()],
+            environment: vec!["TERM=dumb".to_owned()],
+            network: "bridge".to_owned(),
+            publish: vec![publish(8080, 80), publish(8081, 80), publish(443, 443)],
+        };
+        let expected = json!({
+            "Image": "sha256:00",
+            "Cmd": ["/bin/sh", "-c", "echo \"a b\""],
+            "Env": ["TERM=dumb"],
+            "ExposedPorts": { "80/tcp": {}, "443/tcp": {} },
+            "HostConfig": {
+                "NetworkMode": "bridge",
+                "PortBindings": {
+                    "80/tcp": [{ "HostPort": "8080" }, { "HostPort": "8081" }],
+                    "443/tcp": [{ "HostPort": "443" }],
+                },
+                "RestartPolicy": { "Name": "always" },
+            },
+        });
+        assert_eq!(create_body(&declared, "sha256:00"), expected);
+        let own_command = Container { arguments: Vec::new(), ..declared };
+        assert_eq!(create_body(&own_command, "sha256:00").get("Cmd"), None);
+    }
+
+    #[test]
+    fn loading_fails_if_any_of_its_documents_is_an_error() {
+        let fine = br#"{"stream":"Loaded"} {"stream":"image"}"#;
+        assert!(load_result(fine).is_ok());
+        assert!(load_result(b"").is_ok());
+        let error = load_result(b"{\"stream\":\"a\"}\n{\"error\":\"no space\\n\"}").unwrap_err();
+        assert_eq!(error.to_string(), "no space (status 200)");
+        let error = load_result(b"<html>").unwrap_err().to_string();
+        assert!(error.starts_with("the engine's answer makes no sense: not JSON: "), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_engines_words() {
+        assert_eq!(message(br#"{"message":"No such container: x\n"}"#), "No such container: x");
+        assert_eq!(message(b"page not found\n"), "page not found");
+        assert_eq!(message(&[b'x'; 999]).len(), 200);
+    }
+
+    #[test]
+    fn a_container_without_the_fields_that_matter_makes_no_sense() {
+        for document in [json!({}), json!([]), json!({ "Image": "x", "State": { "Status": 1 } })] {
+            assert!(matches!(read_container(&document), Err(Error::Senseless(_))), "{document}");
+            assert!(matches!(read_listed(&document), Err(Error::Senseless(_))), "{document}");
+        }
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! `recorded/*.txt` are whole answers of Docker 26.1.5 (Debian 13, classic image store), taken from
 //! the wire while this agent ran `iota/hello`, an image of the builder. Each line of a file is a
-//! piece of the bytes with `\r`, `\n`, `\\` and `\xNN` written out; the file's own line ends are not
-//! part of it. Only the kernel's version was made neutral.
+//! piece of the bytes with `\r`, `\n`, `\\` and `\xNN` written out; the file's own line ends are
+//! not part of it. Only the kernel's version was made neutral.
 
 use std::collections::HashMap;
 use std::fs;
@@ -161,7 +161,8 @@ fn read_request(stream: &mut UnixStream) -> Asked {
     Asked { line, body }
 }
 
-fn recording(name: &str) -> Vec<u8> {
+/// The bytes of a recording.
+pub(crate) fn recording(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/it/recorded/{name}.txt", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mut bytes = Vec::new();

@@ -1,6 +1,7 @@
 //! The agent against an engine that answers with what a real one once said.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod damage;
 mod fake;
 mod services;
 mod status;
