@@ -597,7 +597,8 @@ mod tests {
               ],
               "mediaType": "application/vnd.oci.image.manifest.v1+json",
               "schemaVersion": 2
-            }"#]].assert_eq(&text(&archive.manifest_digest));
+            }"#]]
+        .assert_eq(&text(&archive.manifest_digest));
     }
 
     #[test]
@@ -654,7 +655,8 @@ mod tests {
             Directory 0700 0:0 0 root/
             Directory 0755 0:0 0 sys/
             Directory 1777 0:0 0 tmp/
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]
