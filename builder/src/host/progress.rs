@@ -169,10 +169,19 @@ impl Shared {
             return;
         }
         let (done, total) = (self.bar.position(), self.bar.length().unwrap_or(0));
-        self.progress.line(match self.unit {
-            Unit::Bytes => format!("{}: {} of {}", self.name, megabytes(done), megabytes(total)),
-            Unit::Items => format!("{}: {done} of {total}", self.name),
-        });
+        self.progress.line(state_line(&self.name, self.unit, done, total));
+    }
+}
+
+/// `fetch: 12 MB of 125 MB`; without the end as long as the total is not known.
+fn state_line(name: &str, unit: Unit, done: u64, total: u64) -> String {
+    let show = |number: u64| match unit {
+        Unit::Bytes => megabytes(number),
+        Unit::Items => number.to_string(),
+    };
+    match total {
+        0 => format!("{name}: {}", show(done)),
+        _ => format!("{name}: {} of {}", show(done), show(total)),
     }
 }
 
@@ -227,6 +236,13 @@ mod tests {
         ] {
             assert_eq!(megabytes(bytes), text);
         }
+    }
+
+    #[test]
+    fn a_state_line_leaves_out_an_unknown_total() {
+        assert_eq!(state_line("fetch", Unit::Bytes, 5_000, 9_000), "fetch: 5 kB of 9 kB");
+        assert_eq!(state_line("indices", Unit::Bytes, 5_000, 0), "indices: 5 kB");
+        assert_eq!(state_line("sign", Unit::Items, 1, 2), "sign: 1 of 2");
     }
 
     #[test]

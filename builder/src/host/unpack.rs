@@ -95,7 +95,10 @@ impl Store {
         let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         fs::create_dir_all(parent).context(what)?;
-        let root = tempfile::Builder::new().prefix(".unpack-").tempdir_in(parent).context(what)?;
+        // Inside of the cache, what a killed build leaves is swept by the next one.
+        let unfinished = self.unfinished();
+        let place = if target.starts_with(self.root()) { &unfinished } else { parent };
+        let root = tempfile::Builder::new().prefix(".unpack-").tempdir_in(place).context(what)?;
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).context(what)?;
         for name in MERGED {
             fs::create_dir_all(root.path().join("usr").join(name)).context(what)?;
