@@ -170,13 +170,18 @@ mod tests {
         let (map, packed, copy) = (name("disk.img.bmap"), name("disk.img.zst"), name("copy"));
         write(&image, Path::new(&map)).unwrap();
         zstd::compress(&image, Path::new(&packed), Compression::FAST, |_| {}).unwrap();
-        bmaptool.run(&["copy", "--bmap", &map, &packed, &copy]);
-        assert!(fs::read(&copy).unwrap() == fs::read(&image.path).unwrap());
+        let plain = image.path.to_str().unwrap();
+        // bmaptool leaves unpacking to the program zstd.
+        let sources = if foreign::is_in_path("zstd") { vec![plain, &packed] } else { vec![plain] };
+        for source in sources {
+            bmaptool.run(&["copy", "--bmap", &map, source, &copy]);
+            assert!(fs::read(&copy).unwrap() == fs::read(&image.path).unwrap());
+            fs::remove_file(&copy).unwrap();
+        }
 
         let damaged = fs::OpenOptions::new().write(true).open(&image.path).unwrap();
         damaged.write_all_at(b"F", 0).unwrap();
-        let path = image.path.to_str().unwrap();
-        let output = bmaptool.start(&["copy", "--bmap", &map, path, &copy], &[]);
+        let output = bmaptool.start(&["copy", "--bmap", &map, plain, &copy], &[]);
         assert!(!output.status.success());
         assert!(String::from_utf8_lossy(&output.stderr).contains("checksum"), "{output:?}");
     }

@@ -1,35 +1,49 @@
 //! Foreign tools that tests hold our formats against.
 //!
-//! A tool that is not there skips its part of a test with a printed line: the formats are also
-//! proven by our own readers and by pinned digests, which always run.
+//! They come from [`host::tools`](crate::host::tools): the machine's own or the tool tree. A tool
+//! that cannot be had skips its part of a test with a printed line: the formats are also proven by
+//! our own readers and by pinned digests, which always run.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 
-/// A program found on this machine.
-#[derive(Clone, Debug)]
-pub(crate) struct Tool {
-    words: Vec<String>,
+use crate::error::Result;
+use crate::host::progress::Progress;
+use crate::host::store::Store;
+use crate::host::tools::{self, Tools};
+
+/// A program that can be run.
+pub(crate) struct Tool(tools::Tool);
+
+/// Finds a tool, or says that what it would check is skipped.
+pub(crate) fn tool(name: &str) -> Option<Tool> {
+    match find(name) {
+        Ok(tool) => Some(Tool(tool)),
+        Err(error) => {
+            eprintln!("skipped: nothing was held against {name}: {}", error.chain());
+            None
+        }
+    }
 }
 
-/// Finds a program: with `IOTA_TEST_TOOLS` (words put before its name, such as `chroot /some/root`)
-/// or in the places where administrators' programs lie.
-pub(crate) fn tool(name: &str) -> Option<Tool> {
-    let prefix = std::env::var("IOTA_TEST_TOOLS").unwrap_or_default();
-    let mut words: Vec<String> = prefix.split_whitespace().map(str::to_owned).collect();
-    if words.is_empty() {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let places = path.split(':').chain(["/usr/sbin", "/sbin", "/usr/bin"]);
-        let found = places.map(|place| format!("{place}/{name}"));
-        let Some(found) = found.into_iter().find(|file| std::path::Path::new(file).exists()) else {
-            eprintln!("skipped: {name} is not installed, nothing was held against it");
-            return None;
-        };
-        words.push(found);
-    } else {
-        words.push(name.to_owned());
+/// True if the machine has a program that some foreign tool starts by itself.
+pub(crate) fn is_in_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(name).is_file());
+    if !found {
+        eprintln!("skipped: nothing was held against {name}: it is not in the path");
     }
-    Some(Tool { words })
+    found
+}
+
+fn find(name: &str) -> Result<tools::Tool> {
+    // One test fetches the tool tree, the others wait for it.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
+    let store = Store::open(None)?;
+    let progress = Progress::quiet();
+    Tools { store: &store, mirror: None, offline: false, progress: &progress }.find(name)
 }
 
 impl Tool {
@@ -44,8 +58,8 @@ impl Tool {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
             output.status.success(),
-            "{:?} {arguments:?}: {}\n{text}{}",
-            self.words,
+            "{} {arguments:?}: {}\n{text}{}",
+            self.0.name(),
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
@@ -54,8 +68,8 @@ impl Tool {
 
     /// Runs it and returns whatever came of it.
     pub(crate) fn start(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut command = Command::new(&self.words[0]);
-        command.args(&self.words[1..]).args(arguments).env("LC_ALL", "C");
+        let mut command: Command = self.0.command();
+        command.args(arguments).env("LC_ALL", "C").env("TZ", "UTC");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
