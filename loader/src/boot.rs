@@ -143,6 +143,11 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
         let disk = DiskId::Gpt(self.table.disk);
         let args = BootArgs::new(slot, start.rule.attempt(), disk, &manifest);
         let command_line = format!("{} {args}", manifest.command_line);
+        if start.rule == Rule::LastResort {
+            // Only here, so that slots that fail their checks do not add to it.
+            self.say(slot, format_args!("starting in {PAUSE_SECONDS} s"));
+            self.machine.wait_seconds(PAUSE_SECONDS);
+        }
         self.say(slot, format_args!("starting kernel"));
         self.machine.start(System { kernel, initrd, command_line }).map_err(Refused::Start)
     }
@@ -210,11 +215,7 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
             Rule::Proven => self.say(slot, format_args!("proven")),
             Rule::Trial { attempt } => self.say(slot, format_args!("trial {attempt}")),
             Rule::Uncounted => self.say(slot, format_args!("trial, not counted")),
-            Rule::LastResort => {
-                let wait = PAUSE_SECONDS;
-                self.say(slot, format_args!("last resort, waiting {wait} s before it"));
-                self.machine.wait_seconds(wait);
-            }
+            Rule::LastResort => self.say(slot, format_args!("last resort")),
         }
     }
 

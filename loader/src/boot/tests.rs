@@ -379,10 +379,19 @@ fn a_bad_slot_with_no_other_is_said_and_nothing_starts() {
     let first = failures(&disk);
     assert!(first[0].starts_with("slot A: initrd: sha256 mismatch ("), "{first:?}");
     assert_eq!(first[1..], ["=> nothing"]);
-    // The next boot tries it again, slowly.
+    // The next boot tries it again: the card may have had a bad day.
     let second = failures(&disk);
-    assert_eq!(second[0], "slot A: last resort, waiting 30 s before it");
-    assert_eq!(second[2..], ["=> nothing, waited 30 s"]);
+    assert_eq!(second[0], "slot A: last resort");
+    assert_eq!(second[2..], ["=> nothing"]);
+}
+
+#[test]
+fn a_slot_without_tries_and_without_another_starts_after_a_wait() {
+    let disk = TestDisk::new(disk(record(State::Empty, State::Unproven { tries: 0 })));
+    let expected =
+        ["slot B: last resort", "slot B: starting in 30 s", "=> slot B, attempt 4, waited 30 s"];
+    assert_eq!(failures(&disk), expected);
+    assert!(disk.writes.borrow().is_empty());
 }
 
 #[test]
