@@ -3,12 +3,12 @@
 //! Loading a module probes its devices and may take seconds, so it is done beside the main loop,
 //! which never waits for it. Two loads of the same module at once are the kernel's to sort out.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::io::Errno;
@@ -17,7 +17,7 @@ use rustix::system::{finit_module, uname};
 use crate::failure::{Context, Failure, Result};
 use crate::linux;
 use crate::log::{note, say};
-use crate::modules::Index;
+use crate::modules::{self, Index};
 use crate::plan::Step;
 
 /// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks it.
@@ -30,8 +30,17 @@ pub(crate) struct Loader(Arc<Inner>);
 struct Inner {
     directory: PathBuf,
     index: Index,
-    /// What was loaded or found hopeless, by path.
-    tried: Mutex<HashSet<String>>,
+    /// What is being loaded, was loaded or found hopeless.
+    states: Mutex<HashMap<String, State>>,
+    /// A load has ended.
+    ended: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Loading,
+    Loaded,
+    Hopeless,
 }
 
 impl Loader {
@@ -42,7 +51,8 @@ impl Loader {
         let read = |name| fs::read_to_string(directory.join(name)).unwrap_or_default();
         let index =
             Index::parse(&read("modules.dep"), &read("modules.alias"), &read("modules.softdep"));
-        Self(Arc::new(Inner { directory, index, tried: Mutex::default() }))
+        let (states, ended) = (Mutex::default(), Condvar::new());
+        Self(Arc::new(Inner { directory, index, states, ended }))
     }
 
     /// Loads what answers a module name or alias; gives whether everything is there now.
@@ -52,21 +62,49 @@ impl Loader {
     }
 
     fn load_file(&self, path: &str) -> bool {
-        let tried = || self.0.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        if tried().contains(path) {
-            return true;
+        if let Some(state) = self.begin(path) {
+            return state == State::Loaded;
         }
-        let loaded = insert(&self.0.directory.join(path));
-        // Only afterwards: who asks while it is being loaded must wait for it, in the kernel.
-        tried().insert(path.to_owned());
-        match loaded {
-            Ok(()) => true,
+        // Looking is cheap; the kernel would read and check the whole file before it says so.
+        let loaded = if is_live(path) { Ok(()) } else { insert(&self.0.directory.join(path)) };
+        let state = match loaded {
+            Ok(()) => State::Loaded,
             Err(failure) => {
                 note(&failure.to_string());
-                false
+                State::Hopeless
+            }
+        };
+        self.states().insert(path.to_owned(), state);
+        self.0.ended.notify_all();
+        state == State::Loaded
+    }
+
+    /// Claims a module for the caller, or waits for whoever loads it and gives how that ended.
+    fn begin(&self, path: &str) -> Option<State> {
+        let mut states = self.states();
+        loop {
+            match states.get(path) {
+                None => {
+                    states.insert(path.to_owned(), State::Loading);
+                    return None;
+                }
+                Some(State::Loading) => {
+                    states = self.0.ended.wait(states).unwrap_or_else(PoisonError::into_inner);
+                }
+                Some(state) => return Some(*state),
             }
         }
     }
+
+    fn states(&self) -> MutexGuard<'_, HashMap<String, State>> {
+        self.0.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the module of this file is in the kernel already and has finished its start.
+fn is_live(path: &str) -> bool {
+    let state = format!("/sys/module/{}/initstate", modules::name_of(path));
+    fs::read_to_string(state).is_ok_and(|state| state.trim() == "live")
 }
 
 /// Loads a module from its file. One that is there already is fine, and so is one that finds

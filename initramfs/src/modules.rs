@@ -114,7 +114,7 @@ fn alias_line(line: &str) -> Option<(String, String)> {
 }
 
 /// The module's name: the file name up to its first dot.
-fn name_of(path: &str) -> String {
+pub(crate) fn name_of(path: &str) -> String {
     let file = path.rsplit('/').next().unwrap_or(path);
     normal(file.split('.').next().unwrap_or(file))
 }
