@@ -140,6 +140,7 @@ fn switch_root(disk: &OwnDisk) -> Result<Never> {
     if let Some(data) = &disk.data {
         late.arg(format!("{DATA_ARGUMENT}{}", data.display()));
     }
+    log::drain();
     Err(late.exec()).context(LATE)
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use ondisk::system::Owner;
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 use crate::failure::{Context, Failure, Result};
 use crate::log::{note, say};
@@ -45,6 +45,10 @@ fn is_missing_setting(step: &Step) -> bool {
 pub(crate) fn perform_step(step: &Step, modules: &Loader) -> Result<()> {
     match step {
         Step::Mount(mount) => do_mount(mount),
+        Step::Share(path) => {
+            let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+            mount_change(*path, shared).context("share")
+        }
         Step::Directory { path, mode, owner } => make_directory(path, *mode, *owner),
         Step::Link { path, target } => symlink(target, path).context("symlink"),
         Step::Controllers(group) => enable_controllers(group),

@@ -14,6 +14,8 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use ondisk::system::Output;
 use rustix::fs::OFlags;
@@ -90,6 +92,17 @@ pub(crate) fn waiting_console() -> Option<BorrowedFd<'static>> {
 /// Writes waiting lines as far as the console takes them.
 pub(crate) fn flush() {
     lock().flush();
+}
+
+/// Gives a slow console a moment for the last lines of this program.
+pub(crate) fn drain() {
+    for _ in 0..100 {
+        flush();
+        if waiting_console().is_none() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn lock() -> MutexGuard<'static, Log> {

@@ -23,6 +23,8 @@ pub(crate) struct Facts {
 pub(crate) enum Step {
     /// Mount a file system.
     Mount(Mount),
+    /// Let mounts made later below this one be seen in mount namespaces made meanwhile.
+    Share(&'static str),
     /// Make a directory and those above it.
     Directory {
         /// Where.
@@ -95,7 +97,9 @@ pub(crate) fn kernel_mounts() -> [Mount; 3] {
 
 /// The steps of the late stage, in order.
 pub(crate) fn late(system: &System, facts: &Facts) -> Vec<Step> {
-    let mut steps: Vec<Step> = runtime_mounts(facts).into_iter().map(Step::Mount).collect();
+    // Containers are promised that a mount of the host can reach them (`rshared`).
+    let mut steps = vec![Step::Share("/")];
+    steps.extend(runtime_mounts(facts).into_iter().map(Step::Mount));
     steps.extend(device_links());
     steps.push(Step::Controllers("/sys/fs/cgroup"));
     steps.push(Step::Directory { path: SERVICES_GROUP.into(), mode: 0o755, owner: ROOT });
@@ -188,6 +192,7 @@ impl fmt::Display for Step {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mount(Mount { kind, path, .. }) => write!(out, "mount {kind} on {path}"),
+            Self::Share(path) => write!(out, "share {path}"),
             Self::Directory { path, .. } => write!(out, "make {path}"),
             Self::Link { path, target } => write!(out, "link {path} to {target}"),
             Self::Controllers(path) => write!(out, "enable the controllers of {path}"),
@@ -229,6 +234,7 @@ directory /var/log mode=0755 owner=0:0
 persistent docker /var/lib/docker mode=0710 owner=0:0
 ";
         let expected = "\
+share /
 mount tmpfs on /run
 mount tmpfs on /tmp
 mount devpts on /dev/pts

@@ -124,7 +124,7 @@ pub(crate) fn finish(end: End, mut watchdog: Option<Watchdog>) -> ! {
         End::PowerOff => "power off",
         End::Restart => "restart",
     });
-    drain_console();
+    log::drain();
     match end {
         End::PowerOff => {
             // Without a way to switch off, starting again is better than hanging.
@@ -160,23 +160,12 @@ fn all_ended(patience_ms: u64, watchdog: &mut Option<Watchdog>) -> bool {
 
 /// Restarts the machine at once.
 pub(crate) fn restart_now() -> ! {
-    drain_console();
+    log::drain();
     rustix::fs::sync();
     let error = reboot(RebootCommand::Restart);
     say(&format!("restart failed: {error:?}"));
     // The kernel panics when PID 1 ends, and restarts after its `panic=` seconds.
     std::process::exit(1)
-}
-
-/// Gives a slow console a moment for the last lines.
-fn drain_console() {
-    for _ in 0..100 {
-        log::flush();
-        if log::waiting_console().is_none() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn unmount_all() {
