@@ -1,1 +1,31 @@
-//! Proves the parts together; never shipped.
+//! Proves the parts together, in virtual machines and by foreign tools; never shipped.
+//!
+//! Reading order: [`image`] (builds the image under test once) → [`disk`] (copies and damages it) →
+//! [`machine`] (boots it) → [`console`] (waits for what the guest says). Tests lie in `tests/it`;
+//! those that need minutes run when `RUN_SLOW_TESTS` is set, as `cargo xtask test` does.
+
+pub mod console;
+pub mod disk;
+pub mod image;
+pub mod machine;
+pub mod tools;
+
+/// Whether tests that take minutes shall run; says so where they are left out.
+pub fn slow_tests_wanted() -> bool {
+    let wanted = std::env::var_os("RUN_SLOW_TESTS").is_some_and(|value| !value.is_empty());
+    if !wanted {
+        eprintln!("left out: takes minutes; runs with RUN_SLOW_TESTS=1 (cargo xtask test)");
+    }
+    wanted
+}
+
+/// The root of the workspace.
+pub fn workspace() -> std::path::PathBuf {
+    let own = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
+}
+
+/// Where the tests keep images, copies and logs.
+pub fn scratch() -> std::path::PathBuf {
+    workspace().join("target/qemu-tests")
+}

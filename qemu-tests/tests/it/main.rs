@@ -1,1 +1,6 @@
-//! Tests that cross crates.
+//! Tests that cross crates: the built image, held against foreign tools and booted.
+
+mod boot;
+mod components;
+mod faults;
+mod formats;

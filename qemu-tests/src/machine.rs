@@ -1,0 +1,175 @@
+//! A virtual machine under test: success is a line, silence is failure.
+//!
+//! One machine runs at a time, since two on a small computer make each other's time-outs expire.
+//! Its log lies in `target/qemu-tests/logs` and stays there when the test fails. Panics are this
+//! module's errors: each says what was waited for, and what the guest said last.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use builder::host::qemu::{self, Event, Options};
+
+use crate::console::{Console, Line};
+use crate::{scratch, tools};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Lines after which there is nothing to wait for.
+const HOPELESS: [&str; 3] =
+    ["Kernel panic - not syncing", "iota init: cannot start", "Synchronous Exception"];
+
+/// A machine and what it has said.
+pub struct Machine {
+    name: String,
+    machine: qemu::Machine,
+    events: Receiver<Event>,
+    /// Everything on its serial console.
+    pub console: Console,
+    end: Option<End>,
+    restarted: bool,
+    expects_trouble: bool,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The guest switched it off.
+    PoweredOff,
+    /// The guest wanted to start again.
+    Restarted,
+    /// Something else.
+    Stopped,
+}
+
+impl Machine {
+    /// Boots; `name` is that of the log file.
+    pub fn boot(name: &str, options: &Options) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let (machine, events) = tools::with(|tools| qemu::Machine::start(options, tools));
+        eprintln!("+ {}", machine.command_line());
+        Self {
+            name: name.to_owned(),
+            machine,
+            events,
+            console: Console::default(),
+            end: None,
+            restarted: false,
+            expects_trouble: false,
+            _turn: turn,
+        }
+    }
+
+    /// For tests of faults: lines that else end a wait at once are waited past.
+    #[must_use]
+    pub fn expecting_trouble(mut self) -> Self {
+        self.expects_trouble = true;
+        self
+    }
+
+    /// The virtual machine itself.
+    pub fn qemu(&self) -> &qemu::Machine {
+        &self.machine
+    }
+
+    /// Waits for a line that holds `text`.
+    pub fn expect(&mut self, text: &str, limit: Duration) -> Line {
+        self.expect_line(&format!("`{text}`"), limit, |line| line.contains(text))
+    }
+
+    /// Waits for a line for which `matches` is true; `what` names it in the failure.
+    pub fn expect_line(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        matches: impl Fn(&str) -> bool,
+    ) -> Line {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(line) = self.console.take(&matches) {
+                eprintln!("{:7.2} s  {}", line.at.as_secs_f64(), line.text);
+                return line;
+            }
+            let hope = !self.is_hopeless() && self.end.is_none();
+            if !hope || !self.receive(deadline) {
+                let why = if hope { format!("not within {limit:?}") } else { "no more".to_owned() };
+                self.fail(&format!("{what} did not come: {why}"));
+            }
+        }
+    }
+
+    /// Waits until the machine has ended, whatever it says until then.
+    pub fn wait_for_end(&mut self, limit: Duration) -> End {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(end) = self.end {
+                return end;
+            }
+            if !self.receive(deadline) {
+                self.fail(&format!("the machine did not end within {limit:?}"));
+            }
+        }
+    }
+
+    /// Presses the power button and waits for a clean end.
+    pub fn power_off(&mut self, limit: Duration) {
+        if let Err(error) = self.machine.press_power_button() {
+            self.fail(&error.chain());
+        }
+        self.expect("shutting down", limit);
+        self.expect("power off", limit);
+        assert_eq!(self.wait_for_end(limit), End::PoweredOff, "{}", self.console.tail(20));
+    }
+
+    fn is_hopeless(&self) -> bool {
+        let hopeless = |line: &Line| HOPELESS.iter().any(|word| line.text.contains(word));
+        !self.expects_trouble && self.console.lines().iter().any(hopeless)
+    }
+
+    /// Takes in one event; false when there was none in time.
+    fn receive(&mut self, deadline: Instant) -> bool {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        match self.events.recv_timeout(patience) {
+            Ok(Event::Console(when, bytes)) => {
+                let at = when.saturating_duration_since(self.machine.started());
+                self.console.add(at, &bytes);
+            }
+            Ok(Event::Restarted) => self.restarted = true,
+            Ok(Event::PoweredOff(true)) if !self.restarted => self.end = Some(End::PoweredOff),
+            Ok(Event::PoweredOff(_)) => {}
+            Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => {
+                let end = if self.restarted { End::Restarted } else { End::Stopped };
+                self.end.get_or_insert(end);
+            }
+            Err(RecvTimeoutError::Timeout) => return false,
+        }
+        true
+    }
+
+    fn fail(&self, message: &str) -> ! {
+        panic!("{message}\n{}\nlog: {}", self.console.tail(40), self.log_path().display());
+    }
+
+    fn log_path(&self) -> PathBuf {
+        scratch().join("logs").join(format!("{}.log", self.name))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let path = self.log_path();
+        if !std::thread::panicking() {
+            let _ = fs::remove_file(path);
+            return;
+        }
+        let log = format!("+ {}\n{}", self.machine.command_line(), self.console.log());
+        let written =
+            fs::create_dir_all(scratch().join("logs")).and_then(|()| fs::write(&path, log));
+        if let Err(error) = written {
+            eprintln!("cannot keep {}: {error}", path.display());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A built image, part by part, before the tools that others trust.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use builder::hex;
+use ondisk::layout::{ESP_NAME, ESP_TYPE, Extent, Slot};
+use ondisk::manifest::{Fields, PartName};
+use qemu_tests::disk::Disk;
+use qemu_tests::{image, slow_tests_wanted, tools};
+
+#[test]
+fn foreign_tools_accept_their_parts_of_a_built_image() {
+    if !slow_tests_wanted() {
+        return;
+    }
+    let disk = Disk::copy_of(&image::outputs().join("disk.img"), "formats");
+    let manifest = disk.manifest(Slot::A);
+    sgdisk_accepts_the_table(disk.path());
+    fat_tools_accept_the_boot_partition(&disk);
+    e2fsck_accepts_the_data_partition(&disk);
+    erofs_accepts_the_root(&disk, &manifest);
+    veritysetup_accepts_the_hash_tree(&disk, &manifest);
+    cpio_lists_the_initrd(&disk, &manifest);
+    the_kernel_unpacks_to_an_arm64_image(&disk, &manifest);
+    bmaptool_writes_the_image(image::outputs(), disk.path());
+}
+
+fn tool(name: &str) -> Command {
+    tools::tool(name).command()
+}
+
+fn part(disk: &Disk, manifest: &Fields, name: PartName) -> Extent {
+    disk.slot(Slot::A).slice(manifest.part(name).extent).unwrap()
+}
+
+fn sgdisk_accepts_the_table(disk: &Path) {
+    let text = tools::run(tool("sgdisk").arg("-v").arg(disk));
+    assert!(text.contains("No problems found"), "{text}");
+}
+
+fn fat_tools_accept_the_boot_partition(disk: &Disk) {
+    let extent = disk.table().find(ESP_TYPE, ESP_NAME).unwrap().extent;
+    let esp = disk.extract(extent, "esp");
+    tools::run(tool("fsck.vfat").arg("-n").arg(&esp));
+    let listing = tools::run(tool("mdir").arg("-b").arg("-i").arg(&esp).arg("::/EFI/BOOT"));
+    assert!(listing.contains("BOOTAA64.EFI"), "{listing}");
+}
+
+fn e2fsck_accepts_the_data_partition(disk: &Disk) {
+    let data = disk.extract(disk.table().data().unwrap().extent, "data");
+    tools::run(tool("e2fsck").args(["-f", "-n"]).arg(&data));
+    // With one group there would be no second superblock.
+    let text = tools::run(tool("dumpe2fs").arg(&data));
+    assert!(text.contains("\nGroup 1:"), "{text}");
+}
+
+fn erofs_accepts_the_root(disk: &Disk, manifest: &Fields) {
+    let root = disk.extract(part(disk, manifest, PartName::Root), "root");
+    tools::run(tool("fsck.erofs").arg(&root));
+}
+
+fn veritysetup_accepts_the_hash_tree(disk: &Disk, manifest: &Fields) {
+    let root = disk.extract(part(disk, manifest, PartName::Root), "root");
+    let tree = disk.extract(part(disk, manifest, PartName::Verity), "verity");
+    let root_hash = manifest.verity_root_hash.to_string();
+    let salt = hex::encode(manifest.verity_salt);
+    let verify = |root_hash: &str| {
+        let mut command = tool("veritysetup");
+        command.args(["verify", "--no-superblock", "--format=1", "--hash=sha256"]);
+        command.args(["--data-block-size=4096", "--hash-block-size=4096", "--salt", &salt]);
+        command.arg(&root).arg(&tree).arg(root_hash);
+        tools::output(&mut command)
+    };
+    let output = verify(&root_hash);
+    assert!(output.status.success(), "{}", tools::text_of(&output));
+    assert!(!verify(&"0".repeat(64)).status.success(), "veritysetup accepts any root hash");
+}
+
+fn cpio_lists_the_initrd(disk: &Disk, manifest: &Fields) {
+    let packed = disk.bytes(part(disk, manifest, PartName::Initrd));
+    let archive = disk.path().with_extension("initrd");
+    fs::write(&archive, zstd::decode_all(&packed[..]).unwrap()).unwrap();
+    let text = tools::run(tool("cpio").args(["--list", "--quiet", "-F"]).arg(&archive));
+    assert!(text.lines().any(|line| line == "init"), "{text}");
+    assert!(text.contains("lib/modules/order"), "{text}");
+}
+
+fn the_kernel_unpacks_to_an_arm64_image(disk: &Disk, manifest: &Fields) {
+    let packed = disk.bytes(part(disk, manifest, PartName::Kernel));
+    let kernel = zstd::decode_all(&packed[..]).unwrap();
+    assert_eq!(kernel.len() as u64, manifest.kernel_unpacked.length);
+    // Documentation/arch/arm64/booting.rst: the magic number at 56.
+    assert_eq!(kernel[56..60], *b"ARM\x64");
+}
+
+fn bmaptool_writes_the_image(outputs: &Path, expected: &Path) {
+    let target = expected.with_extension("written");
+    let mut command = tool("bmaptool");
+    command.args(["--quiet", "copy", "--bmap"]);
+    command.arg(outputs.join("disk.img.bmap")).arg(outputs.join("disk.img")).arg(&target);
+    tools::run(&mut command);
+    // bmaptool has checked every block that it wrote; what it left out has to be zero.
+    let written = builder::image::sparse::SparseImage::open(&target).unwrap();
+    let image = builder::image::sparse::SparseImage::open(&outputs.join("disk.img")).unwrap();
+    assert_eq!(written.length, image.length);
+}
