@@ -40,7 +40,6 @@ pub fn obtain(
     progress: &Progress,
 ) -> Result<Vec<LockedPackage>> {
     lock.check_made_from(manifest)?;
-    check_groups(manifest, &options.groups)?;
     let packages = packages_of(lock, options);
     let missing = store.missing(&packages)?;
     if missing.is_empty() {
@@ -84,15 +83,6 @@ pub fn resolve_now(
 ) -> Result<Resolution> {
     let suites = Catalog { manifest, store, mirror, trust, progress }.load()?;
     resolve::resolve(manifest, &suites)
-}
-
-/// A group that nobody asked to lock would silently add nothing.
-fn check_groups(manifest: &Manifest, groups: &[String]) -> Result<()> {
-    let known = || manifest.packages().iter().map(|one| one.group.as_str());
-    match groups.iter().find(|group| known().all(|one| one != group.as_str())) {
-        None => Ok(()),
-        Some(group) => Err(Error::new(format!("packages.toml has no group {group}"))),
-    }
 }
 
 fn packages_of(lock: &Lock, options: &Options) -> Vec<LockedPackage> {

@@ -202,18 +202,6 @@ fn a_lock_that_was_made_for_another_manifest_is_refused() {
 }
 
 #[test]
-fn a_group_that_nobody_locked_is_refused() {
-    let mut archive = Archive::new();
-    archive.publish(&[("tool", "1"), ("lib", "1")]);
-    archive.lock().unwrap();
-    let lock = Lock::read(&archive.lock_path()).unwrap();
-    let options = Options { groups: vec!["podman".to_owned()], ..Options::default() };
-    let (manifest, store) = (&archive.manifest, &archive.store);
-    let error = obtain(&lock, manifest, store, &options, &Progress::quiet()).unwrap_err();
-    assert_eq!(error.to_string(), "packages.toml has no group podman");
-}
-
-#[test]
 fn a_damaged_lock_is_made_anew_by_iota_lock_and_refused_by_builds() {
     let mut archive = Archive::new();
     archive.publish(&[("tool", "1"), ("lib", "1")]);
