@@ -31,6 +31,9 @@ use crate::engine::{Engine, Found, State};
 use crate::stream::{NoFrame, Output};
 use crate::time::Moment;
 
+/// Said once, when everything that the image declares has been started.
+const READY: &str = "system ready";
+
 /// How long to wait between two tries: at first, and at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -60,6 +63,8 @@ pub struct Services<'a> {
     up: Mutex<bool>,
     /// Held while loading: a slow disk does one thing at a time better than two.
     loading: Mutex<()>,
+    /// How many containers have not run yet in this life of the program.
+    awaited: Mutex<usize>,
 }
 
 /// What a thread remembers of its container from turn to turn.
@@ -111,13 +116,17 @@ impl From<client::Error> for Failure {
 impl<'a> Services<'a> {
     /// Nothing happens before [`Services::run`].
     pub fn new(engine: &'a dyn Engine, name: &'a str, console: &'a Console, pace: Pace) -> Self {
-        let (up, loading) = (Mutex::new(false), Mutex::new(()));
-        Self { engine, name, console, pace, up, loading }
+        let (up, loading, awaited) = (Mutex::new(false), Mutex::new(()), Mutex::new(0));
+        Self { engine, name, console, pace, up, loading, awaited }
     }
 
     /// Attends to the containers until the process is ended from outside.
     pub fn run(&self, containers: &[Container]) -> ! {
         self.wait_for_engine();
+        *lock(&self.awaited) = containers.len();
+        if containers.is_empty() {
+            self.console.say(READY);
+        }
         thread::scope(|scope| {
             for container in containers {
                 scope.spawn(move || self.attend(container));
@@ -183,6 +192,7 @@ impl<'a> Services<'a> {
     }
 
     fn turn(&self, declared: &Container, attendance: &mut Attendance) -> Result<(), Failure> {
+        let met = attendance.met;
         let image = self.image_of(declared, attendance)?;
         let wanted = self.engine.declaration(declared, &image);
         match self.engine.find(&declared.name)? {
@@ -198,7 +208,19 @@ impl<'a> Services<'a> {
                 return Ok(());
             }
         }
+        if !met {
+            self.count_as_running();
+        }
         self.show_output(&declared.name, attendance)
+    }
+
+    /// The last container that comes up makes the system ready.
+    fn count_as_running(&self) {
+        let mut awaited = lock(&self.awaited);
+        *awaited = awaited.saturating_sub(1);
+        if *awaited == 0 {
+            self.console.say(READY);
+        }
     }
 
     /// The image's id from its archive; the archive is part of the root and does not change.

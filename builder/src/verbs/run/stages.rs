@@ -90,7 +90,8 @@ pub fn recognise(line: &str) -> Option<Sign> {
     if line.starts_with("iota app ") {
         return Some(Sign { stage: Stage::Container, guest_seconds: None });
     }
-    let text = line.strip_prefix("iota init: ").or_else(|| line.strip_prefix("iota agent: "))?;
+    let speakers = ["iota init: ", "iota agent: ", "iota network: "];
+    let text = speakers.iter().find_map(|speaker| line.strip_prefix(speaker))?;
     let (time, text) = text.strip_prefix('[')?.split_once("] ")?;
     let stage = stage_of(text)?;
     Some(Sign { stage, guest_seconds: time.trim().parse().ok() })

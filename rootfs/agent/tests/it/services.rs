@@ -113,7 +113,7 @@ fn a_first_boot_loads_creates_starts_and_shows_the_output() {
     thread::sleep(Duration::from_millis(30)); // patience: the engine comes up later
     fake.start();
     let loaded = format!("image {}/hello.tar loaded: …", directory.path().display());
-    expect(&lines, &["engine docker ready", &loaded, "container hello started"]);
+    expect(&lines, &["engine docker ready", &loaded, "container hello started", "system ready"]);
     expect(&lines, &["iota app hello: trouble", "iota app hello: hello from x86_64"]);
     expect(&lines, &["iota app hello: done", "container hello ended with status 7"]);
 
@@ -138,7 +138,7 @@ fn a_second_boot_makes_nothing_and_shows_only_what_is_new() {
     );
     fake.start();
     let lines = run(&fake, directory.path());
-    expect(&lines, &["engine docker ready", "container hello running"]);
+    expect(&lines, &["engine docker ready", "container hello running", "system ready"]);
     expect(&lines, &["iota app hello: hello from x86_64", "iota app hello: trouble"]);
     assert_eq!(fake.lines(), [FIND, &since]);
 }
@@ -153,7 +153,7 @@ fn a_container_that_had_ended_is_started_at_boot() {
     );
     fake.start();
     let lines = run(&fake, directory.path());
-    expect(&lines, &["engine docker ready", "container hello started"]);
+    expect(&lines, &["engine docker ready", "container hello started", "system ready"]);
     assert_eq!(fake.lines()[..2], [FIND, START]);
 }
 
@@ -174,7 +174,7 @@ fn an_engine_that_dies_is_waited_for_and_no_line_comes_twice() {
     );
     fake.start();
     let lines = run(&fake, directory.path());
-    expect(&lines, &["engine docker ready", "container hello running"]);
+    expect(&lines, &["engine docker ready", "container hello running", "system ready"]);
     expect(&lines, &["iota app hello: hello from x86_64", "iota app hello: trouble"]);
     fake.stop();
     expect(&lines, &["engine docker does not answer: …"]);
@@ -199,7 +199,7 @@ fn output_that_is_cut_within_a_frame_goes_on_after_the_last_whole_one() {
     );
     fake.start();
     let lines = run(&fake, directory.path());
-    expect(&lines, &["engine docker ready", "container hello running"]);
+    expect(&lines, &["engine docker ready", "container hello running", "system ready"]);
     expect(&lines, &["iota app hello: hello from x86_64", "iota app hello: trouble"]);
     assert_eq!(fake.lines(), [FIND, &since, FIND, &later]);
 }
@@ -226,7 +226,10 @@ fn a_container_of_an_older_image_is_replaced_once_the_new_image_is_there() {
     fake.start();
     let lines = run(&fake, directory.path());
     let changed = "container hello changed with the system image, replacing it";
-    expect(&lines, &["engine docker ready", changed, "image …", "container hello started"]);
+    expect(
+        &lines,
+        &["engine docker ready", changed, "image …", "container hello started", "system ready"],
+    );
     expect(&lines, &["iota app hello: trouble"]);
     let order =
         [FIND, &image(), LOAD, &image(), REMOVE, &image(), CREATE, START, remove_image, OUTPUT];
@@ -267,7 +270,7 @@ fn an_image_that_the_engine_refuses_is_reported_in_its_words_and_tried_again() {
     let lines = run(&fake, directory.path());
     expect(&lines, &["engine docker ready", "container hello: open /var/lib/docker/tmp/docker-…"]);
     expect(&lines, &["image …", "container hello: failed to create task for container: …"]);
-    expect(&lines, &["container hello started", "iota app hello: trouble"]);
+    expect(&lines, &["container hello started", "system ready", "iota app hello: trouble"]);
 }
 
 #[test]
