@@ -309,7 +309,8 @@ mod tests {
             d 0755 0:0 /usr/lib [tool]
             d 0700 0:0 /usr/lib/tool [tool]
             f 0755 0:0 /usr/lib/tool/data 4 [tool]
-        "#]].assert_eq(&root.tree.dump());
+        "#]]
+        .assert_eq(&root.tree.dump());
     }
 
     #[test]

@@ -267,5 +267,6 @@ fn compress_cached(store: &Store, content: &Content, level: i32) -> Result<Compr
 
 /// One zstd frame that says how long its content is.
 fn compress(bytes: &[u8], level: i32) -> Result<Vec<u8>> {
-    ::zstd::bulk::compress(bytes, level).context(|| format!("cannot compress {} bytes", bytes.len()))
+    ::zstd::bulk::compress(bytes, level)
+        .context(|| format!("cannot compress {} bytes", bytes.len()))
 }

@@ -316,7 +316,8 @@ mod tests {
             slot-a 76 + 16
             slot-b 92 + 16
             data 108 + 192
-        "#]].assert_eq(&text);
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]
@@ -419,6 +420,7 @@ mod tests {
     #[test]
     fn the_same_inputs_give_the_same_bytes() {
         let (_directory, path, _) = made();
-        expect!["973b374403473a79187f6865f201086e83ec5c015569afc601e84abe601875f6"].assert_eq(&hex::encode(Sha256::digest(fs::read(path).unwrap())));
+        expect!["973b374403473a79187f6865f201086e83ec5c015569afc601e84abe601875f6"]
+            .assert_eq(&hex::encode(Sha256::digest(fs::read(path).unwrap())));
     }
 }

@@ -124,8 +124,7 @@ fn system(definitions: &Definitions, packages: &[Unpacked]) -> Result<Vec<(TreeP
         nodes.push(made.node);
         containers.push(made.container);
     }
-    let system: System =
-        definitions.host.describe(Some(&definitions.engine), &containers)?;
+    let system: System = definitions.host.describe(Some(&definitions.engine), &containers)?;
     let text = system.encode().context(|| "the system description is not valid".to_owned())?;
     let content = Content::bytes(text.into_bytes());
     let path = TreePath::new(ondisk::system::PATH)?;

@@ -174,7 +174,12 @@ impl Outputs {
     }
 
     /// Writes everything but the slot, which is there already.
-    pub fn write(&self, image: &Image<'_>, download: zstd::Compression, progress: &Progress) -> Result<Summary> {
+    pub fn write(
+        &self,
+        image: &Image<'_>,
+        download: zstd::Compression,
+        progress: &Progress,
+    ) -> Result<Summary> {
         let disk = write_disk(&self.path("disk.img"), image)?;
         bmap::write(&disk, &self.path("disk.img.bmap"))?;
         let task = progress.task("compress", Unit::Bytes, disk.mapped.bytes());
@@ -281,7 +286,8 @@ fn records(image: &Image<'_>) -> Result<[[u8; 512]; 2]> {
 
 /// The loader with the public half of the build's key.
 fn loader_with_key(image: &Image<'_>) -> Result<Vec<u8>> {
-    let unfit = |error: keyring::Error| Error::new(format!("cannot put a key in the loader: {error}"));
+    let unfit =
+        |error: keyring::Error| Error::new(format!("cannot put a key in the loader: {error}"));
     let mut program = image.programs.loader.read()?.to_vec();
     let ring = Keyring::new(vec![image.plan.key.trusted()?]).map_err(unfit)?;
     keyring::patch(&mut program, &ring).map_err(unfit)?;

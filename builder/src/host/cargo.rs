@@ -148,7 +148,7 @@ impl Components<'_> {
         }
         let program = self.run_cargo(component, target, &toolchain, &library)?;
         let bytes = fs::read(&program).context(|| format!("cannot read {}", program.display()))?;
-        let sha256 = hex::encode(&fingerprint::digest(&bytes));
+        let sha256 = hex::encode(fingerprint::digest(&bytes));
         write_atomically(&path, &bytes)?;
         write_atomically(&record, format!("{fingerprint} {sha256}\n").as_bytes())?;
         Ok(Built { path, sha256 })
@@ -279,7 +279,7 @@ fn still_right(record: &Path, path: &Path, fingerprint: &str) -> Option<Built> {
     let record = fs::read_to_string(record).ok()?;
     let (recorded, sha256) = record.trim_end().split_once(' ')?;
     let bytes = fs::read(path).ok()?;
-    let same = recorded == fingerprint && hex::encode(&fingerprint::digest(&bytes)) == sha256;
+    let same = recorded == fingerprint && hex::encode(fingerprint::digest(&bytes)) == sha256;
     same.then(|| Built { path: path.to_owned(), sha256: sha256.to_owned() })
 }
 

@@ -86,7 +86,8 @@ fn the_text_of_a_manifest_is_pinned() {
         part initrd offset=8396 length=1 sha256=09e6
         verity salt=5a5a root-hash=dc9c
         command-line panic=5 quiet
-    "#]].assert_eq(&short.collect::<String>());
+    "#]]
+    .assert_eq(&short.collect::<String>());
     let digest = expect!["e03aa080b4a533730a8bf5f2ec5195f9eb36952740f8c18bd3a31c2a43595761"];
     digest.assert_eq(&Digest::of(text.as_bytes()).to_string());
 }

@@ -35,7 +35,7 @@ pub(super) fn of_sources(workspace: &Path, component: Component) -> Result<Strin
         hasher.update(format!("{path}\0{}\0", bytes.len()));
         hasher.update(&bytes);
     }
-    Ok(hex::encode(&hasher.finalize()))
+    Ok(hex::encode(hasher.finalize()))
 }
 
 fn collect(workspace: &Path, directory: &str, paths: &mut Vec<String>) -> Result<()> {
@@ -70,7 +70,7 @@ pub(super) fn of_build(
         &library.id,
         sources,
     ];
-    hex::encode(&digest(parts.join("\0").as_bytes()))
+    hex::encode(digest(parts.join("\0").as_bytes()))
 }
 
 #[cfg(test)]
