@@ -137,7 +137,7 @@ struct RawEngine {
     bind: Vec<RawBind>,
     #[serde(default)]
     persistent: Vec<RawPersistent>,
-    service: RawService,
+    service: Vec<RawService>,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +154,7 @@ struct RawHost {
     bind: Vec<RawBind>,
     #[serde(default)]
     persistent: Vec<RawPersistent>,
-    service: Vec<RawHostService>,
+    service: Vec<RawService>,
 }
 
 #[derive(Deserialize)]
@@ -215,29 +215,15 @@ struct RawPersistent {
     reason: String,
 }
 
-// serde cannot combine `flatten` with `deny_unknown_fields`; hence name and reason in both.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawHostService {
+struct RawService {
     name: String,
     reason: String,
     command: Vec<String>,
     environment: Vec<String>,
     #[serde(default)]
     after: Vec<String>,
-    ready: String,
-    restart: RawRestart,
-    stop_timeout_ms: u32,
-    leftovers: RawLeftovers,
-    output: RawOutput,
-    oom_score_adjust: i32,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawService {
-    command: Vec<String>,
-    environment: Vec<String>,
     ready: String,
     restart: RawRestart,
     stop_timeout_ms: u32,
@@ -295,7 +281,8 @@ impl RawEngine {
             reason("modules", &group.names.join(", "), &group.reason)?;
             modules.extend(group.names);
         }
-        let service = self.service.check(&self.name, &self.socket);
+        let check = |service: RawService| service.check(Some(&self.socket));
+        let services = all(self.service, check)?;
         Ok(Engine {
             packages,
             modules,
@@ -305,7 +292,7 @@ impl RawEngine {
                 directories: all(self.directory, RawDirectory::check)?,
                 binds: all(self.bind, RawBind::check)?,
                 persistent: all(self.persistent, RawPersistent::check)?,
-                services: vec![service],
+                services,
             },
             name: self.name,
             api: self.api,
@@ -324,7 +311,7 @@ impl RawHost {
                 directories: all(self.directory, RawDirectory::check)?,
                 binds: all(self.bind, RawBind::check)?,
                 persistent: all(self.persistent, RawPersistent::check)?,
-                services: all(self.service, RawHostService::check)?,
+                services: all(self.service, |service| service.check(None))?,
             },
         })
     }
@@ -377,51 +364,29 @@ impl RawPersistent {
     }
 }
 
-impl RawHostService {
-    fn check(self) -> Result<Service> {
-        reason("service", &self.name, &self.reason)?;
-        let raw = RawService {
-            command: self.command,
-            environment: self.environment,
-            ready: self.ready,
-            restart: self.restart,
-            stop_timeout_ms: self.stop_timeout_ms,
-            leftovers: self.leftovers,
-            output: self.output,
-            oom_score_adjust: self.oom_score_adjust,
-        };
-        if raw.ready.starts_with('/') {
-            return Err(Error::new(format!("service {} has no socket to ask", self.name)));
-        }
-        let mut service = raw.check(&self.name, "");
-        service.after = self.after;
-        Ok(service)
-    }
-}
-
 impl RawService {
     /// What the words mean; whether they are good is checked by `ondisk::system` as a whole.
-    fn check(self, name: &str, socket: &str) -> Service {
-        Service {
-            name: name.to_owned(),
+    /// Only an engine has a socket to ask.
+    fn check(self, socket: Option<&str>) -> Result<Service> {
+        reason("service", &self.name, &self.reason)?;
+        let ready = match (self.ready.as_str(), socket) {
+            ("started", _) => Ready::Started,
+            ("exit", _) => Ready::Exit,
+            (path, Some(socket)) => {
+                Ready::Http { socket: socket.to_owned(), path: path.to_owned() }
+            }
+            (_, None) => {
+                return Err(Error::new(format!("service {} has no socket to ask", self.name)));
+            }
+        };
+        Ok(Service {
+            name: self.name,
             arguments: self.command,
             environment: self.environment,
             user: Owner::default(),
-            after: Vec::new(),
-            ready: match self.ready.as_str() {
-                "started" => Ready::Started,
-                "exit" => Ready::Exit,
-                path => Ready::Http { socket: socket.to_owned(), path: path.to_owned() },
-            },
-            restart: match self.restart {
-                RawRestart::Never => Restart::Never,
-                RawRestart::OnFailure { first_ms, longest_ms } => {
-                    Restart::OnFailure(BackOff { first_ms, longest_ms })
-                }
-                RawRestart::Always { first_ms, longest_ms } => {
-                    Restart::Always(BackOff { first_ms, longest_ms })
-                }
-            },
+            after: self.after,
+            ready,
+            restart: self.restart.into(),
             stop_timeout_ms: self.stop_timeout_ms,
             leftovers: match self.leftovers {
                 RawLeftovers::Keep => Leftovers::Keep,
@@ -433,6 +398,20 @@ impl RawService {
                 RawOutput::Verbatim => Output::Verbatim,
             },
             oom_score_adjust: self.oom_score_adjust,
+        })
+    }
+}
+
+impl From<RawRestart> for Restart {
+    fn from(raw: RawRestart) -> Self {
+        match raw {
+            RawRestart::Never => Self::Never,
+            RawRestart::OnFailure { first_ms, longest_ms } => {
+                Self::OnFailure(BackOff { first_ms, longest_ms })
+            }
+            RawRestart::Always { first_ms, longest_ms } => {
+                Self::Always(BackOff { first_ms, longest_ms })
+            }
         }
     }
 }
@@ -467,7 +446,7 @@ mod tests {
         let engine = Engine::parse(DOCKER, "docker").unwrap();
         let system = Host::parse(HOST).unwrap().describe(Some(&engine), &[]).unwrap();
         let names: Vec<&str> = system.services.iter().map(|service| &*service.name).collect();
-        assert_eq!(names, ["network", "docker", "agent"]);
+        assert_eq!(names, ["network", "containerd", "docker", "agent"]);
         assert_eq!(system.service("agent").unwrap().after, ["docker"]);
         assert!(matches!(&system.service("docker").unwrap().ready,
             Ready::Http { socket, path } if socket == "/run/docker.sock" && path == "/_ping"));
@@ -486,6 +465,7 @@ mod tests {
     fn one_wrong_value_gives_one_exact_error() {
         let cases = [
             ("name = \"docker\"", "name = \"podman\"", "name is `podman`, but the file is"),
+            ("\nname = \"docker\"\nreason", "\nname = \"x\"\nreason", "no service `docker`"),
             ("reason = \"layers of images\"", "reason = \"\"", "modules overlay has no reason"),
             ("mode = \"0710\"", "mode = \"710\"", "`710` is not a mode"),
             ("owner = \"0:0\"", "owner = \"root\"", "`root` is not an owner"),
