@@ -3,8 +3,8 @@
 //! Crate `rsext4` makes and fills it; this module gives it what the crate does not take as input:
 //! UUID, hash seed, label, times and the features that the kernel would otherwise lack for large
 //! files and large cards. Guarantees: the same inputs give the same bytes; two block groups or
-//! more, so that there is a backup superblock; journal of 16 MiB; the kernel can grow it while it is
-//! mounted (64-bit descriptors, `meta_bg` added by the kernel when it needs it).
+//! more, so that there is a backup superblock; journal of 16 MiB; the kernel can grow it while it
+//! is mounted (64-bit descriptors, `meta_bg` added by the kernel when it needs it).
 //!
 //! Why this works without writing every checksum anew: see [`set_identity`].
 
@@ -123,7 +123,7 @@ fn check(range: &Range<u64>, identity: Identity<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Offsets in the superblock, as the kernel's `Documentation/filesystems/ext4/super.rst` lists them.
+/// Offsets in the superblock, as the kernel's `Documentation/filesystems/ext4/super.rst` has them.
 mod field {
     pub(super) const WRITE_TIME: usize = 0x30;
     pub(super) const LARGEST_MOUNT_COUNT: usize = 0x36;
@@ -158,8 +158,8 @@ const GROUPS_IN_FLEX_LOG2: u8 = 4;
 ///
 /// Each checksum in the file system starts from a seed that is made of the UUID, unless the feature
 /// "checksum seed" names the seed itself. With it the UUID may change while all checksums but those
-/// of the superblocks stay as they are: `tune2fs -U` does the same. The hash seed may change because
-/// no directory is large enough yet to have an index.
+/// of the superblocks stay as they are: `tune2fs -U` does the same. The hash seed may change
+/// because no directory is large enough yet to have an index.
 fn set_identity(image: &mut Sparse, range: &Range<u64>, identity: Identity<'_>) -> Result<()> {
     let mut primary = [0; field::END];
     read(image, range.start + 1024, &mut primary)?;
@@ -376,8 +376,27 @@ mod tests {
         for line in wanted {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        let features = text.lines().find(|line| line.starts_with("Filesystem features:")).unwrap();
-        expect!["Filesystem features:      has_journal ext_attr dir_index filetype extent 64bit flex_bg metadata_csum_seed sparse_super large_file huge_file dir_nlink extra_isize metadata_csum"].assert_eq(features);
+        let features = text.lines().find_map(|line| line.strip_prefix("Filesystem features:"));
+        let features: Vec<&str> = features.unwrap().split_whitespace().collect();
+        expect![[r#"
+            has_journal
+            ext_attr
+            dir_index
+            filetype
+            extent
+            64bit
+            flex_bg
+            metadata_csum_seed
+            sparse_super
+            large_file
+            huge_file
+            dir_nlink
+            extra_isize
+            metadata_csum"#]]
+        .assert_eq(&features.join(
+            "
+",
+        ));
     }
 
     #[test]

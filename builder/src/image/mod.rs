@@ -8,5 +8,6 @@ pub mod fat;
 #[cfg(test)]
 pub(crate) mod foreign;
 pub mod sparse;
+pub mod unfinished;
 pub mod verity;
 pub mod zstd;

@@ -1,25 +1,18 @@
-//! Output files that appear complete or not at all, and sparse images that know what they hold.
+//! Sparse images that know what they hold.
 //!
-//! ```text
-//! out/.disk.img.unfinished   locked and written while the build runs; nobody else's business
-//! out/disk.img               the same file, flushed and then renamed: complete or not there
-//! ```
-//!
-//! Guarantees: an error, a panic, a dropped value or Ctrl-C (through [`discard_unfinished`]) removes
-//! the unfinished file; what `kill -9` leaves behind is taken over by the next build. A second build
-//! of the same target is refused while the first one runs. [`Sparse`] counts a block as mapped when
-//! something other than zeros was written into it: that does not depend on what the file system
-//! below calls a hole, so the list is the same on every machine.
+//! Guarantees: an image appears complete or not at all ([`Unfinished`]); a block counts as mapped
+//! when something other than zeros was written into it. That does not depend on what the file
+//! system below calls a hole, so the list is the same on every machine.
 
-use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Context, Error, Result};
+use crate::image::unfinished::with_room_hint;
+pub use crate::image::unfinished::{Unfinished, discard_unfinished};
 
 /// The unit of mapping: a whole block is written or a hole.
 pub const BLOCK: u64 = 4096;
@@ -28,126 +21,6 @@ pub const BLOCK: u64 = 4096;
 const COPY_CHUNK: usize = 1 << 20;
 
 static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
-
-/// Temporary names that exist now; creation, renaming and removal happen under this lock.
-static UNFINISHED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-
-fn unfinished() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    // A panic elsewhere must not stop the removal of half-written files.
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Removes every unfinished file and lets none be created or completed any more.
-///
-/// For the Ctrl-C handler, which ends the process right after: an output is either renamed before
-/// this call or removed by it.
-pub fn discard_unfinished() {
-    let mut names = unfinished();
-    for name in std::mem::take(&mut *names) {
-        // Nothing can be done about a failure here; the next build takes the file over.
-        let _ = fs::remove_file(name);
-    }
-    std::mem::forget(names);
-}
-
-/// An output file under a temporary name beside its target.
-#[derive(Debug)]
-pub struct Unfinished {
-    file: File,
-    temporary: PathBuf,
-    target: PathBuf,
-}
-
-impl Unfinished {
-    /// Creates and locks the temporary file; makes no other change to the target's directory.
-    pub fn create(target: &Path) -> Result<Self> {
-        let name = target.file_name().ok_or_else(|| {
-            Error::new(format!("cannot write {}: it names no file", target.display()))
-        })?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(".unfinished");
-        let temporary = target.with_file_name(hidden);
-        let mut names = unfinished();
-        let file = open_locked(&temporary, target)?;
-        names.insert(temporary.clone());
-        drop(names);
-        let this = Self { file, temporary, target: target.to_owned() };
-        this.file.set_len(0).context(|| format!("cannot empty {}", this.temporary.display()))?;
-        Ok(this)
-    }
-
-    /// The open file, readable and writable.
-    pub fn file(&self) -> &File {
-        &self.file
-    }
-
-    /// The name the file gets when it is complete.
-    pub fn target(&self) -> &Path {
-        &self.target
-    }
-
-    /// Flushes the file and its name to the disk and gives it the target's name.
-    pub fn finish(self) -> Result<()> {
-        let failed = || format!("cannot complete {}", self.target.display());
-        self.file.sync_all().map_err(|error| with_room_hint(failed(), error))?;
-        let mut names = unfinished();
-        fs::rename(&self.temporary, &self.target).context(failed)?;
-        names.remove(&self.temporary);
-        drop(names);
-        let directory = match self.target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        File::open(directory).and_then(|directory| directory.sync_all()).context(failed)
-    }
-}
-
-impl Write for Unfinished {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        let mut names = unfinished();
-        // Not in the list: renamed, or already removed by the Ctrl-C handler.
-        if names.remove(&self.temporary) {
-            let _ = fs::remove_file(&self.temporary);
-        }
-    }
-}
-
-fn open_locked(temporary: &Path, target: &Path) -> Result<File> {
-    let failed = || format!("cannot create {}", temporary.display());
-    loop {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(temporary).context(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(format!("another build is writing {}", target.display()))
-                    .hint("wait until it has ended, or choose another output directory"));
-            }
-            Err(TryLockError::Error(error)) => return Err(error).context(failed),
-        }
-        // The other build may have renamed the file between our open and our lock.
-        let same = |named: fs::Metadata, opened: fs::Metadata| {
-            named.ino() == opened.ino() && named.dev() == opened.dev()
-        };
-        if let (Ok(named), Ok(opened)) = (fs::metadata(temporary), file.metadata())
-            && same(named, opened)
-        {
-            return Ok(file);
-        }
-    }
-}
 
 /// Sorted, disjoint, merged ranges of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -248,7 +121,7 @@ impl Sparse {
     pub fn create(target: &Path, length: u64) -> Result<Self> {
         let output = Unfinished::create(target)?;
         output
-            .file
+            .file()
             .set_len(length)
             .context(|| format!("cannot make {} {length} bytes long", target.display()))?;
         Ok(Self { output, length, mapped: Ranges::default() })
@@ -266,12 +139,12 @@ impl Sparse {
 
     /// The unfinished file, for reading back what was written.
     pub fn file(&self) -> &File {
-        &self.output.file
+        self.output.file()
     }
 
     /// The name the image gets when it is complete.
     pub fn target(&self) -> &Path {
-        &self.output.target
+        self.output.target()
     }
 
     /// Writes bytes at an offset. Zero blocks where nothing was written stay holes.
@@ -296,8 +169,8 @@ impl Sparse {
             return Ok(());
         }
         let piece = &bytes[to_index(run.start - offset)..to_index(run.end - offset)];
-        self.output.file.write_all_at(piece, run.start).map_err(|error| {
-            let name = self.output.target.display();
+        self.output.file().write_all_at(piece, run.start).map_err(|error| {
+            let name = self.output.target().display();
             let message = format!("cannot write {} bytes at {} of {name}", piece.len(), run.start);
             with_room_hint(message, error)
         })?;
@@ -315,7 +188,7 @@ impl Sparse {
         offset.checked_add(length).filter(|end| *end <= self.length).ok_or_else(|| {
             Error::new(format!(
                 "{length} bytes at {offset} do not fit in {}, which is {} bytes long",
-                self.output.target.display(),
+                self.output.target().display(),
                 self.length
             ))
         })
@@ -349,12 +222,12 @@ impl Sparse {
     /// Copies the mapped ranges of a complete image to `offset`, inside the kernel if it can.
     pub fn copy_image(&mut self, source: &SparseImage, offset: u64) -> Result<()> {
         self.check_range(offset, source.length)?;
-        let target_name = self.output.target.display().to_string();
+        let target_name = self.output.target().display().to_string();
         let failed = || format!("cannot copy {} to {target_name}", source.path.display());
         let file = File::open(&source.path).context(failed)?;
         for range in source.mapped.iter() {
             let target = offset + range.start..offset + range.end;
-            copy_range(&file, range.start, &self.output.file, target.clone())
+            copy_range(&file, range.start, self.output.file(), target.clone())
                 .map_err(|error| with_room_hint(failed(), error))?;
             self.mark(target);
         }
@@ -370,7 +243,7 @@ impl Sparse {
     /// Flushes the image and gives it its name.
     pub fn finish(self) -> Result<SparseImage> {
         let Self { output, length, mapped } = self;
-        let path = output.target.clone();
+        let path = output.target().to_owned();
         output.finish()?;
         Ok(SparseImage { path, length, mapped })
     }
@@ -398,7 +271,7 @@ impl Read for Window<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let room = self.room(buffer.len());
         let offset = self.range.start + self.position;
-        let count = self.image.output.file.read_at(&mut buffer[..room], offset)?;
+        let count = self.image.output.file().read_at(&mut buffer[..room], offset)?;
         self.position += count as u64;
         Ok(count)
     }
@@ -427,17 +300,6 @@ impl Seek for Window<'_> {
         };
         self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.position)
-    }
-}
-
-/// A full disk is the user's to empty; any other error of the system speaks for itself.
-pub(crate) fn with_room_hint(message: String, error: io::Error) -> Error {
-    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    let error = Error::caused(message, error);
-    if full {
-        error.hint("free some disk space, or choose another output directory")
-    } else {
-        error
     }
 }
 
@@ -505,68 +367,12 @@ fn to_index(length: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
-    }
-
-    fn names(directory: &Path) -> Vec<String> {
-        let entries = fs::read_dir(directory).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn an_output_appears_when_it_is_complete_and_not_before() {
-        let directory = directory();
-        let target = directory.path().join("disk.img");
-        fs::write(&target, "old").unwrap();
-        let mut output = Unfinished::create(&target).unwrap();
-        output.write_all(b"new").unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"old");
-        output.finish().unwrap();
-        assert_eq!(fs::read(&target).unwrap(), b"new");
-        assert_eq!(names(directory.path()), ["disk.img"]);
-    }
-
-    #[test]
-    fn a_dropped_output_leaves_the_directory_as_it_was() {
-        let directory = directory();
-        let output = Unfinished::create(&directory.path().join("disk.img")).unwrap();
-        assert_eq!(names(directory.path()), [".disk.img.unfinished"]);
-        drop(output);
-        assert!(names(directory.path()).is_empty());
-    }
-
-    #[test]
-    fn a_second_build_of_the_same_target_is_refused_while_the_first_runs() {
-        let directory = directory();
-        let target = directory.path().join("disk.img");
-        let first = Unfinished::create(&target).unwrap();
-        let error = Unfinished::create(&target).unwrap_err();
-        assert!(error.to_string().starts_with("another build is writing "), "{error}");
-        assert!(error.next_step().is_some());
-        first.finish().unwrap();
-        Unfinished::create(&target).unwrap().finish().unwrap();
-    }
-
-    #[test]
-    fn what_a_killed_build_left_behind_is_taken_over() {
-        let directory = directory();
-        fs::write(directory.path().join(".disk.img.unfinished"), "half").unwrap();
-        Unfinished::create(&directory.path().join("disk.img")).unwrap().finish().unwrap();
-        assert_eq!(names(directory.path()), ["disk.img"]);
-        assert_eq!(fs::read(directory.path().join("disk.img")).unwrap(), b"");
-    }
-
-    #[test]
-    fn a_missing_directory_is_an_error_that_names_the_file() {
-        let error = Unfinished::create(Path::new("/nowhere/at/all/disk.img")).unwrap_err();
-        let chain = error.chain();
-        assert!(chain.starts_with("cannot create /nowhere/at/all/.disk.img.unfinished"), "{chain}");
     }
 
     #[test]

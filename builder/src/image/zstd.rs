@@ -21,7 +21,8 @@ use zstd::stream::write::Encoder;
 
 use crate::error::{Context, Error, Result};
 use crate::host::parallel;
-use crate::image::sparse::{SparseImage, Unfinished, with_room_hint};
+use crate::image::sparse::SparseImage;
+use crate::image::unfinished::{Unfinished, with_room_hint};
 
 const READ_CHUNK: usize = 1 << 20;
 /// Shorter holes are cheaper as zeros within a frame than as the end of one.
