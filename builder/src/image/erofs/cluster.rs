@@ -60,6 +60,9 @@ pub(super) fn pack(codec: &mut dyn Codec, stretch: &[u8], limits: Limits) -> Pac
     packer.packed
 }
 
+/// Bytes of a last block that must be unused for its content to move beside the inode.
+const WORTH_BYTES: usize = 1024;
+
 /// True if a cluster saves at least a thirty-second: less is not worth the decompression.
 fn pays(read: usize, written: usize) -> bool {
     let stored = written.next_multiple_of(BLOCK_BYTES);
@@ -90,7 +93,8 @@ impl<'a> Packer<'a> {
             return true;
         }
         let whole = written.len() / BLOCK_BYTES * BLOCK_BYTES;
-        if whole == 0 {
+        // Compressing the end a second time must save a good part of a block.
+        if whole == 0 || written.len() - whole > BLOCK_BYTES - WORTH_BYTES {
             return false;
         }
         let mut full = vec![0; whole];

@@ -124,8 +124,12 @@ impl Metadata {
     }
 
     fn features(&self) -> u32 {
-        let chunked = self.bodies.iter().any(|body| body.layout == Layout::Chunked);
-        if chunked { incompat::CHUNKS } else { 0 }
+        let used = self.bodies.iter().map(|body| match body.layout {
+            Layout::Chunked => incompat::CHUNKS,
+            Layout::Compressed if !body.tail.is_empty() => incompat::INLINE_CLUSTER,
+            _ => 0,
+        });
+        used.fold(0, |all, feature| all | feature)
     }
 
     fn write<S: ImageSink>(

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use super::format::{
     Algorithm, BLOCK_BYTES, CHUNK_BLOCK_BITS, CHUNK_BYTES, ENTRY_BYTES, HOLE, INODE_BYTES_MAX,
     InodeFields, Layout, MapHeader, SLOT_BYTES, Superblock, XATTR_HEADER_BYTES, XATTR_PREFIXES,
-    align, blocks_for, device_parts, entry_type, mode, u16_at, u32_at, u64_at,
+    align, blocks_for, device_parts, entry_type, incompat, mode, u16_at, u32_at, u64_at,
 };
 use super::{index, lz4, zstd};
 use crate::error::{Context, Error, Result};
@@ -290,6 +290,13 @@ impl<S: ImageSource> Image<S> {
         let map = self.bytes(map_at, index_bytes)?;
         let (header, packs) = map.split_first_chunk().unwrap_or((&[0; MapHeader::BYTES], &[]));
         let header = MapHeader::decode(header).context(|| format!("inode {}", inode.nid))?;
+        let inline = self.superblock.incompat & incompat::INLINE_CLUSTER != 0;
+        if header.inline_bytes > 0 && !inline {
+            return Err(Error::new(format!(
+                "inode {}: a cluster beside it, which the superblock does not announce",
+                inode.nid
+            )));
+        }
         let head_bytes = (inode.head_end() % SLOT_BYTES as u64) as usize;
         let found = index::decode(packs, head_bytes, inode.fields.size)
             .context(|| format!("inode {}", inode.nid))?;
