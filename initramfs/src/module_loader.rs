@@ -58,7 +58,20 @@ impl Loader {
     /// Loads what answers a module name or alias; gives whether everything is there now.
     pub(crate) fn load(&self, request: &str) -> bool {
         let order = self.0.index.load_order(request);
-        order.iter().fold(!order.is_empty(), |good, path| self.load_file(path) && good)
+        if order.is_empty() {
+            return self.is_built_in(request);
+        }
+        // All of them are tried: a soft dependency that fails spares the rest.
+        let failed = order.iter().filter(|path| !self.load_file(path)).count();
+        failed == 0
+    }
+
+    /// Whether this is the name of a module that is part of the kernel itself. The list is only
+    /// read when somebody asks: devices without a module, which are most, have no such name.
+    fn is_built_in(&self, request: &str) -> bool {
+        let name = |path: &str| modules::name_of(path) == modules::name_of(request);
+        let list = || fs::read_to_string(self.0.directory.join("modules.builtin"));
+        !request.contains(':') && list().is_ok_and(|list| list.lines().any(name))
     }
 
     fn load_file(&self, path: &str) -> bool {

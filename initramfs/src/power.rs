@@ -109,6 +109,9 @@ fn is_press(event: &[u8]) -> bool {
 /// engines give a container that is stopped.
 const GRACE_MS: u64 = 10_000;
 
+/// How long the disks may take for their last writes before the watchdog may end it.
+const UNMOUNT_MS: u64 = 120_000;
+
 /// The last steps, when no service is left: nobody may write any more, then the disk is made whole.
 pub(crate) fn finish(end: End, mut watchdog: Option<Watchdog>) -> ! {
     // An engine may leave its containers running when it stops; this is how they are asked.
@@ -117,6 +120,10 @@ pub(crate) fn finish(end: End, mut watchdog: Option<Watchdog>) -> ! {
         say("processes do not stop: SIGKILL");
         sys::signal_all(libc::SIGKILL);
         all_ended(GRACE_MS, &mut watchdog);
+    }
+    // Writing everything to a slow card may take longer than the watchdog waits.
+    if let Some(watchdog) = watchdog {
+        watchdog.feed_beside(UNMOUNT_MS);
     }
     unmount_all();
     rustix::fs::sync();

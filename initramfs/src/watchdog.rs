@@ -5,8 +5,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::thread;
+use std::time::Duration;
 
-use crate::log::say;
+use crate::log::{now_ms, say};
 
 /// Longest pause between two feedings.
 const LONGEST_PAUSE_MS: u64 = 5_000;
@@ -39,6 +41,21 @@ impl Watchdog {
             let _ = self.file.write_all(&[0]);
             self.next_ms = now_ms.saturating_add(self.pause_ms);
         }
+    }
+
+    /// Feeds it beside the caller, who is about to wait, for a limited time.
+    pub(crate) fn feed_beside(mut self, limit_ms: u64) {
+        let deadline = now_ms().saturating_add(limit_ms);
+        let feed = move || {
+            while now_ms() < deadline {
+                self.feed(now_ms());
+                thread::sleep(Duration::from_millis(self.pause_ms));
+            }
+            // It stays open, and nobody feeds it from now on.
+            thread::sleep(Duration::MAX);
+        };
+        // Without the thread it may bite early, which ends the machine as was wanted anyway.
+        let _ = thread::Builder::new().name("watchdog".into()).spawn(feed);
     }
 
     /// When it wants to be fed again.
