@@ -227,10 +227,7 @@ fn write_slot(
         command_line: &definitions.board.command_line,
         root: &trees.root,
         erofs: erofs::Options {
-            compression: match plan.root_format {
-                RootFormat::Plain => erofs::Compression::None,
-                RootFormat::Lz4 => erofs::Compression::Lz4 { cluster_bytes: 65536 },
-            },
+            compression: compression(plan.root_format),
             uuid,
             build_time_s: 0,
             volume_label: "iota-root".to_owned(),
@@ -243,6 +240,17 @@ fn write_slot(
     slot::write(&outputs.slot(), slot_bytes, &contents, || {
         compress_cached(host.store, &trees.kernel, levels.kernel)
     })
+}
+
+/// Clusters of 64 KiB: larger ones save little and make each page fault read more.
+fn compression(format: RootFormat) -> erofs::Compression {
+    let cluster_bytes = 65536;
+    match format {
+        RootFormat::Plain => erofs::Compression::None,
+        RootFormat::Lz4 => erofs::Compression::Lz4 { cluster_bytes },
+        RootFormat::Lz4hc => erofs::Compression::Lz4hc { level: 9, cluster_bytes },
+        RootFormat::Zstd => erofs::Compression::Zstd { level: 9, cluster_bytes },
+    }
 }
 
 /// Compresses a kernel, or takes the result of the last time from the cache: kernels change once a

@@ -92,8 +92,12 @@ pub struct BuildArgs {
 pub enum RootFormat {
     /// EROFS without compression: smallest updates
     Plain,
-    /// EROFS with lz4: fewer bytes to read at boot
+    /// EROFS with lz4: fewer bytes to read at boot, quick to make
     Lz4,
+    /// EROFS with lz4 at high effort: read like lz4, smaller, slower to make
+    Lz4hc,
+    /// EROFS with zstd: fewest bytes to read, more work for the processor
+    Zstd,
 }
 
 /// Options of `iota run`.
