@@ -139,7 +139,8 @@ struct RawKernel {
 impl Board {
     /// Loads `boards/NAME/board.toml` below the workspace root.
     ///
-    /// Errors: no such board (with the nearest name), unreadable, unknown key, a value out of range.
+    /// Errors: no such board (with the nearest name), unreadable, unknown key, a value out of
+    /// range.
     pub fn load(workspace: &Path, name: &str) -> Result<Board> {
         let boards = list(workspace)?;
         if !boards.iter().any(|board| board == name) {

@@ -73,7 +73,7 @@ pub struct BuildArgs {
     /// Where outputs go, in a directory named after the board
     #[arg(long, short, value_name = "DIR", default_value = "out")]
     pub out: PathBuf,
-    /// Version of the image [default: the builder's, with a digest of all inputs when not --release]
+    /// Version of the image [default: the builder's; with a digest of all inputs if not --release]
     #[arg(long, value_name = "VERSION")]
     pub image_version: Option<String>,
     /// Devices refuse updates with a lower number than the one they have committed

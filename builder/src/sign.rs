@@ -1,7 +1,8 @@
 //! Signing keys: making, storing and loading ed25519 key pairs. Private keys live only here.
 //!
 //! A pair is two text files of one line each. `NAME.secret` (mode 0600) holds
-//! `iota-secret-key development|release HEX`, `NAME.pub` holds `iota-public-key development|release HEX`,
+//! `iota-secret-key development|release HEX`, `NAME.pub` holds `iota-public-key
+//! development|release HEX`,
 //! HEX being the 32-byte seed or public key (RFC 8032). A development key signs only images that
 //! say they are for development.
 

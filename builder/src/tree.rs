@@ -282,7 +282,7 @@ impl Tree {
                 Some(node) if node.is_directory() => break,
                 Some(node) => {
                     return Err(Error::new(format!(
-                        "{} from {origin} lies under {}, which {} has as something else than a directory",
+                        "{} from {origin} lies under {}, which {} does not have as a directory",
                         path.display(),
                         directory.display(),
                         node.origin

@@ -1,6 +1,7 @@
 //! Boots any disk image as `iota run` does: `cargo run -p qemu-tests --example boot -- disk.img`.
 //!
-//! For work on the guest's programs: no build, no board. `ready` as a second argument ends it there.
+//! For work on the guest's programs: no build, no board. `ready` as a second argument ends it
+//! there.
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -64,7 +64,8 @@ impl Disk {
         bytes
     }
 
-    /// A digest for each piece of a partition: equal before and after means that nobody wrote there.
+    /// A digest for each piece of a partition: equal before and after means that nobody wrote
+    /// there.
     pub fn digests(&self, extent: Extent) -> Vec<Digest> {
         self.pieces(extent).map(|piece| Digest::of(&self.bytes(piece))).collect()
     }

@@ -7,7 +7,7 @@
 //! ```text
 //! # Made by `iota lock` from packages.toml. Name, version, architecture, suite, size, …
 //! iota-lock 1 arm64 request=e3b0…
-//! runc 1.1.15+ds1-2+b4 arm64 trixie 2875540 9f2c… pool/main/r/runc/runc_1.1.15+ds1-2+b4_arm64.deb docker
+//! runc 1.1.15+ds1-2+b4 arm64 trixie 2875540 9f2c… pool/main/r/runc/runc_….deb docker
 //! ```
 
 use std::collections::BTreeMap;

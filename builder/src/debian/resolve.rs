@@ -467,7 +467,8 @@ mod tests {
             &world,
             "lost",
             "",
-            "error: lost → nowhere | neither: there is no package nowhere; there is no package neither",
+            "error: lost → nowhere | neither: there is no package nowhere; \
+             there is no package neither",
         );
         check(&world, "dep", "", "error: there is no package dep in the suites");
         check(&world, "deep@b", "", "error: there is no package deep in the suite b");

@@ -1,7 +1,8 @@
 //! Signatures of Release files, checked against Debian's archive keys.
 //!
 //! The trust anchor is [`DEBIAN_KEYS`]: fingerprints in this repository. Key material may come from
-//! anywhere, even from the mirror that is to be checked: of all keys in it, only those with a pinned
+//! anywhere, even from the mirror that is to be checked: of all keys in it, only those with a
+//! pinned
 //! fingerprint are used, and a fingerprint is a digest of the key.
 //!
 //! Expiry dates of keys and of Release files do not fail a check. A build machine's clock may be

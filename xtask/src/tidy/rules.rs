@@ -8,7 +8,12 @@ const MOST_LINES: usize = 500;
 
 /// Files that may hold `unsafe`, each with its reason.
 const UNSAFE_FILES: &[(&str, &str)] = &[
+    ("builder/src/image/erofs/lz4.rs", "liblz4's compression to a destination's size"),
     ("builder/src/host/signals.rs", "what a child does between fork and exec"),
+    ("loader/src/firmware/disk.rs", "block reads and writes of the firmware"),
+    ("loader/src/firmware/initrd.rs", "a protocol that the kernel calls back"),
+    ("loader/src/firmware/mod.rs", "the reset after a panic"),
+    ("loader/src/firmware/start.rs", "starting the kernel"),
     ("initramfs/src/sys.rs", "kernel calls that no safe wrapper offers"),
 ];
 
@@ -37,7 +42,12 @@ pub(super) fn lines_are_short(source: &Source) -> Vec<Finding> {
     if !source.is_rust() {
         return Vec::new();
     }
-    let long = source.lines().filter(|(_, line)| line.chars().count() > MOST_COLUMNS);
+    // The text that a test expects is as wide as what it shows.
+    let mut snapshot = false;
+    let long = source.lines().filter(|(_, line)| {
+        snapshot = (snapshot || line.ends_with("[r#\"")) && !line.trim_start().starts_with("\"#]");
+        !snapshot && line.chars().count() > MOST_COLUMNS
+    });
     long.map(|(line, _)| Finding { line, message: format!("longer than {MOST_COLUMNS} columns") })
         .collect()
 }
@@ -102,7 +112,12 @@ const ABSENCES: &[(&str, &str, &str)] = &[
     ("initramfs/src/", "TcpStream", "PID 1 has no network code"),
     ("initramfs/src/", "UdpSocket", "PID 1 has no network code"),
     ("initramfs/src/", "unwrap", "PID 1 never ends on bad input"),
-    ("builder/src/debian/", "SystemTime", "no step of a build reads the clock"),
+    // debian/catalog.rs warns of old indices by the clock; what is chosen does not depend on it.
+    ("builder/src/debian/resolve", "SystemTime", "no step of a build reads the clock"),
+    ("builder/src/debian/lock", "SystemTime", "no step of a build reads the clock"),
+    ("builder/src/build", "SystemTime", "no step of a build reads the clock"),
+    ("builder/src/disk_image", "SystemTime", "no step of a build reads the clock"),
+    ("builder/src/slot", "SystemTime", "no step of a build reads the clock"),
     ("builder/src/image/", "SystemTime", "no step of a build reads the clock"),
 ];
 

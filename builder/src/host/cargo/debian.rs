@@ -1,6 +1,7 @@
 //! Sources of the standard library and start files of programs, from Debian packages.
 //!
-//! `musl-dev` is pinned by `builder/tools/device.lock`. `rust-src` cannot be pinned there: it has to
+//! `musl-dev` is pinned by `builder/tools/device.lock`. `rust-src` cannot be pinned there: it
+//! has to
 //! be of the release that the user's compiler is. It is looked for in several suites, each held
 //! against its signed Release file, and only its folder `library` is unpacked.
 

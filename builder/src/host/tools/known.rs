@@ -1,4 +1,5 @@
-//! The list of tools: where each lies in the tree, and from which version on a machine's own will do.
+//! The list of tools: where each lies in the tree, and from which version on a machine's own
+//! will do.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
