@@ -14,7 +14,8 @@ pub(crate) fn run(rest: &[String]) -> Outcome {
     let mut command = process::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(rest);
     command.env("RUN_SLOW_TESTS", "1");
-    let (sums, success) = run_and_sum(&mut command)?;
+    let (mut sums, success) = run_and_sum(&mut command)?;
+    sums.settle(success);
     println!("{}", sums.line());
     tidiness?;
     if success { Ok(()) } else { Err("tests failed".to_owned()) }
@@ -66,6 +67,14 @@ impl Sums {
         }
     }
 
+    /// A runner that was killed, or never built, prints no result: that is a failure too, and the
+    /// last line must not read as if all were well.
+    fn settle(&mut self, success: bool) {
+        if !success && self.failed == 0 {
+            self.failed = 1;
+        }
+    }
+
     fn line(&self) -> String {
         let ignored = match self.ignored {
             0 => String::new(),
@@ -91,5 +100,16 @@ mod tests {
             sums.add(line);
         }
         assert_eq!(sums.line(), "5 passed, 1 failed, 1 ignored");
+    }
+
+    #[test]
+    fn a_runner_that_ends_without_a_result_is_a_failure() {
+        let mut sums = Sums { passed: 5, ..Sums::default() };
+        sums.settle(true);
+        assert_eq!(sums.line(), "5 passed, 0 failed");
+        sums.settle(false);
+        assert_eq!(sums.line(), "5 passed, 1 failed");
+        sums.settle(false);
+        assert_eq!(sums.line(), "5 passed, 1 failed");
     }
 }
