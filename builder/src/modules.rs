@@ -265,9 +265,10 @@ impl Info {
         Ok(info)
     }
 
-    /// `pre: a b post: c`.
+    /// `pre: a b post: c`. Words before either are no order to modprobe, which passes over them;
+    /// drivers such as cifs name there what they may ask for later.
     fn add_soft(&mut self, value: &str) {
-        let mut list = &mut self.before;
+        let mut list = &mut self.weak;
         for word in value.split_ascii_whitespace() {
             match word {
                 "pre:" => list = &mut self.before,
@@ -523,7 +524,7 @@ mod tests {
             ("md/dm-bufio", &["depends=dm-mod"]),
             ("md/dm-mod", &["depends=", "softdep=post: follower"]),
             ("md/follower", &["depends="]),
-            ("fs/cifs", &["softdep=pre: sha512"]),
+            ("fs/cifs", &["softdep=pre: sha512", "softdep=nls", "softdep=unused"]),
             ("unused", &["depends="]),
         ])
     }
@@ -596,7 +597,9 @@ mod tests {
     fn a_soft_dependency_nothing_answers_to_is_reported() {
         let closure = sample().closure(["erofs"]).unwrap();
         assert_eq!(closure.unmet, ["libcrc32c: crc32c"]);
-        assert!(sample().closure(["cifs"]).unwrap().unmet.is_empty(), "built in under an alias");
+        let cifs = sample().closure(["cifs"]).unwrap();
+        assert!(cifs.unmet.is_empty(), "one is built in under an alias, one is no order");
+        assert!(cifs.modules.contains_key("unused"), "what may be asked for later ships");
     }
 
     #[test]

@@ -114,12 +114,29 @@ impl Machine {
         }
     }
 
-    /// Presses the power button and waits for a clean end.
+    /// Presses the power button until somebody listens, and waits for a clean end.
     pub fn power_off(&mut self, limit: Duration) {
-        if let Err(error) = self.machine.press_power_button() {
-            self.fail(&error.chain());
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Err(error) = self.machine.press_power_button() {
+                self.fail(&error.chain());
+            }
+            let again = deadline.min(Instant::now() + Duration::from_secs(3));
+            let heard = loop {
+                if self.console.take(|line| line.contains("shutting down")).is_some() {
+                    break true;
+                }
+                if self.end.is_some() || !self.receive(again) {
+                    break false;
+                }
+            };
+            if heard {
+                break;
+            }
+            if self.end.is_some() || Instant::now() >= deadline {
+                self.fail("the guest did not hear the power button");
+            }
         }
-        self.expect("shutting down", limit);
         self.expect("power off", limit);
         assert_eq!(self.wait_for_end(limit), End::PoweredOff, "{}", self.console.tail(20));
     }

@@ -111,6 +111,13 @@ enum Ending {
 /// After this long without a reaction to the power button, the user is told what else there is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long to wait for a sign that the power button was heard before it is pressed again: nobody
+/// listens while the firmware runs, nor until the guest has loaded the driver.
+const PRESS_AGAIN: Duration = Duration::from_secs(3);
+
+/// What PID 1 says when it has heard the power button.
+const HEARD: &str = "shutting down";
+
 struct Session<'a> {
     options: &'a Options,
     machine: Machine,
@@ -119,6 +126,8 @@ struct Session<'a> {
     line: Vec<u8>,
     ending: Ending,
     asked_at: Option<Instant>,
+    /// When the power button was pressed last, until the guest says that it was heard.
+    pressed_at: Option<Instant>,
     powered_off: bool,
     restarts: u32,
     on_terminal: bool,
@@ -136,6 +145,7 @@ impl<'a> Session<'a> {
             line: Vec::new(),
             ending: Ending::NotAsked,
             asked_at: None,
+            pressed_at: None,
             powered_off: false,
             restarts: 0,
             on_terminal,
@@ -212,8 +222,12 @@ impl<'a> Session<'a> {
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
                 let line = std::mem::take(&mut self.line);
-                if let Some(sign) = recognise(&String::from_utf8_lossy(&line)) {
+                let line = String::from_utf8_lossy(&line);
+                if let Some(sign) = recognise(&line) {
                     self.mark(when, sign.stage, sign.guest_seconds)?;
+                }
+                if line.contains(HEARD) {
+                    self.pressed_at = None;
                 }
             }
         }
@@ -241,8 +255,7 @@ impl<'a> Session<'a> {
                 self.say("power button pressed: the guest shuts down");
                 self.ending = Ending::PowerButton;
                 self.asked_at = Some(Instant::now());
-                // A machine that has just ended by itself needs no button.
-                let _ = self.machine.press_power_button();
+                self.press_power_button();
             }
             Ending::PowerButton | Ending::Killed => {
                 self.say("plug pulled");
@@ -253,7 +266,16 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    fn press_power_button(&mut self) {
+        self.pressed_at = Some(Instant::now());
+        // A machine that has just ended by itself needs no button.
+        let _ = self.machine.press_power_button();
+    }
+
     fn look_at_the_clock(&mut self) -> Result<()> {
+        if self.pressed_at.is_some_and(|pressed| pressed.elapsed() > PRESS_AGAIN) {
+            self.press_power_button();
+        }
         let limit = self.options.limit;
         if limit.is_some_and(|limit| self.machine.started().elapsed() > limit) {
             self.say("time is up");
