@@ -73,14 +73,20 @@ pub struct Host<'a> {
 struct Levels {
     kernel: i32,
     initrd: i32,
+    /// Of a root that is compressed.
+    root: i32,
     download: Compression,
 }
 
 impl Levels {
     fn of(profile: Profile) -> Self {
         match profile {
-            Profile::Development => Self { kernel: 6, initrd: 9, download: Compression::FAST },
-            Profile::Release => Self { kernel: 19, initrd: 19, download: Compression::SMALL },
+            Profile::Development => {
+                Self { kernel: 6, initrd: 9, root: 3, download: Compression::FAST }
+            }
+            Profile::Release => {
+                Self { kernel: 19, initrd: 19, root: 19, download: Compression::SMALL }
+            }
         }
     }
 }
@@ -227,7 +233,7 @@ fn write_slot(
         command_line: &definitions.board.command_line,
         root: &trees.root,
         erofs: erofs::Options {
-            compression: compression(plan.root_format),
+            compression: compression(plan.root_format, levels.root),
             uuid,
             build_time_s: 0,
             volume_label: "iota-root".to_owned(),
@@ -243,13 +249,13 @@ fn write_slot(
 }
 
 /// Clusters of 64 KiB: larger ones save little and make each page fault read more.
-fn compression(format: RootFormat) -> erofs::Compression {
+fn compression(format: RootFormat, level: i32) -> erofs::Compression {
     let cluster_bytes = 65536;
     match format {
         RootFormat::Plain => erofs::Compression::None,
         RootFormat::Lz4 => erofs::Compression::Lz4 { cluster_bytes },
         RootFormat::Lz4hc => erofs::Compression::Lz4hc { level: 9, cluster_bytes },
-        RootFormat::Zstd => erofs::Compression::Zstd { level: 9, cluster_bytes },
+        RootFormat::Zstd => erofs::Compression::Zstd { level, cluster_bytes },
     }
 }
 

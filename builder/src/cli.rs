@@ -80,8 +80,8 @@ pub struct BuildArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub rollback_index: u32,
     /// Compression of the root file system
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub root_format: Option<RootFormat>,
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = RootFormat::Zstd)]
+    pub root_format: RootFormat,
     /// Build again even when nothing changed
     #[arg(long)]
     pub force: bool,
@@ -90,7 +90,7 @@ pub struct BuildArgs {
 /// How the root file system is stored in the slot.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RootFormat {
-    /// EROFS without compression: smallest updates
+    /// EROFS without compression: quickest to make, most bytes to read at boot
     Plain,
     /// EROFS with lz4: fewer bytes to read at boot, quick to make
     Lz4,
@@ -121,6 +121,10 @@ pub struct RunArgs {
     /// Shut down cleanly as soon as the containers run
     #[arg(long)]
     pub until_ready: bool,
+    /// Run this `iota` command of the device once it is ready, print its output, and shut down; may
+    /// be repeated, as in --exec 'status --json'
+    #[arg(long, value_name = "COMMAND")]
+    pub exec: Vec<String>,
 }
 
 /// Options of `iota inspect`.

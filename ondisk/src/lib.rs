@@ -15,6 +15,7 @@ extern crate alloc;
 pub mod boot_args;
 pub mod boot_record;
 pub mod boot_state;
+pub mod command_port;
 pub mod device;
 pub mod digest;
 pub mod envelope;

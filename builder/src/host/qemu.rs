@@ -17,8 +17,10 @@ use crate::error::{Context, Error, Result};
 use crate::host::signals;
 use crate::host::tools::Tools;
 
+mod commands;
 mod qmp;
 
+pub use commands::Answer;
 use qmp::Qmp;
 
 /// What a machine is made of.
@@ -97,8 +99,12 @@ pub struct Machine {
     qmp: Qmp,
     started: Instant,
     command_line: String,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
+
+/// Files of a machine's directory: QEMU's control connection, and the guest's command port.
+const QMP_SOCKET: &str = "qmp";
+const COMMANDS_SOCKET: &str = "commands";
 
 impl Machine {
     /// Starts a machine; events come through the receiver until [`Event::Ended`].
@@ -106,9 +112,9 @@ impl Machine {
         check_disk(&options.disk)?;
         let directory = tempfile::Builder::new().prefix("iota-run-").tempdir();
         let directory = directory.context(|| "cannot make a temporary directory".to_owned())?;
-        let socket = directory.path().join("qmp");
+        let socket = directory.path().join(QMP_SOCKET);
         let mut command = tools.find("qemu-system-aarch64")?.command();
-        command.args(arguments(options, &tools.firmware()?, &socket)?);
+        command.args(arguments(options, &tools.firmware()?, directory.path())?);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         signals::die_with_parent(&mut command);
         signals::shield_from_terminal(&mut command);
@@ -122,7 +128,7 @@ impl Machine {
             return Err(Error::new("QEMU has no console"));
         };
         std::thread::spawn(move || copy_console(output, &sender));
-        let machine = Self { child, console, qmp, started, command_line, _directory: directory };
+        let machine = Self { child, console, qmp, started, command_line, directory };
         Ok((machine, events))
     }
 
@@ -146,6 +152,23 @@ impl Machine {
     /// Presses the power button: a guest in order shuts down and switches off.
     pub fn press_power_button(&self) -> Result<()> {
         self.qmp.execute("system_powerdown", json!({})).map(|_| ())
+    }
+
+    /// Runs `iota ARGUMENTS` in the guest, as soon as it listens, and waits for its end.
+    ///
+    /// Errors: no answer within `limit`; the machine ended before it.
+    pub fn execute(
+        &self,
+        arguments: &[&str],
+        mut input: impl Read + Send,
+        limit: Duration,
+    ) -> Result<Answer> {
+        commands::execute(&self.commands_socket(), arguments, &mut input, limit)
+    }
+
+    /// Where [`Machine::execute`] reaches the guest, for a thread that must not hold the machine.
+    pub fn commands_socket(&self) -> PathBuf {
+        self.directory.path().join(COMMANDS_SOCKET)
     }
 
     /// Bytes that the guest has read from its disk so far, firmware included.
@@ -191,8 +214,18 @@ fn check_disk(disk: &Path) -> Result<()> {
     Err(Error::new(format!("{} is not a disk image", disk.display())))
 }
 
-/// Everything after the program's name.
-fn arguments(options: &Options, firmware: &Path, socket: &Path) -> Result<Vec<String>> {
+/// Runs a command in the guest behind a [`Machine::commands_socket`].
+pub fn execute(
+    socket: &Path,
+    arguments: &[&str],
+    mut input: impl Read + Send,
+    limit: Duration,
+) -> Result<Answer> {
+    commands::execute(socket, arguments, &mut input, limit)
+}
+
+/// Everything after the program's name; sockets go to `directory`.
+fn arguments(options: &Options, firmware: &Path, directory: &Path) -> Result<Vec<String>> {
     let path = |path: &Path| -> Result<String> {
         let text = path.to_str().ok_or_else(|| {
             Error::new(format!("{} is not UTF-8, which QEMU cannot take", path.display()))
@@ -226,7 +259,14 @@ fn arguments(options: &Options, firmware: &Path, socket: &Path) -> Result<Vec<St
     // No boot program for the card: the machine boots from its disk alone.
     add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
-    add(&["-qmp", &format!("unix:{},server=on,wait=off", path(socket)?)]);
+    let socket = |name: &str| -> Result<String> {
+        Ok(format!("path={},server=on,wait=off", path(&directory.join(name))?))
+    };
+    let commands = format!("socket,id=commands,{}", socket(COMMANDS_SOCKET)?);
+    add(&["-device", "virtio-serial-pci", "-chardev", &commands]);
+    let port = format!("virtserialport,chardev=commands,name={}", ondisk::command_port::NAME);
+    add(&["-device", &port]);
+    add(&["-qmp", &format!("unix:{}", socket(QMP_SOCKET)?)]);
     if !options.restarts {
         add(&["-no-reboot"]);
     }
@@ -307,8 +347,8 @@ mod tests {
     use super::*;
 
     fn line(options: &Options) -> String {
-        let socket = Path::new("/tmp/x/qmp");
-        arguments(options, Path::new("/fw/QEMU_EFI.fd"), socket).unwrap().join(" ")
+        let directory = Path::new("/tmp/x");
+        arguments(options, Path::new("/fw/QEMU_EFI.fd"), directory).unwrap().join(" ")
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::build::{self, Host, Plan, Summary};
-use crate::cli::{BuildArgs, Common, RootFormat};
+use crate::cli::{BuildArgs, Common};
 use crate::error::Result;
 use crate::host::progress::{Progress, megabytes};
 use crate::host::store::Store;
@@ -50,7 +50,7 @@ fn plan(arguments: &BuildArgs, workspace: &Path, progress: &Progress) -> Result<
         out: arguments.out.clone(),
         version: arguments.image_version.clone(),
         rollback_index: u64::from(arguments.rollback_index),
-        root_format: arguments.root_format.unwrap_or(RootFormat::Plain),
+        root_format: arguments.root_format,
         locked: arguments.locked,
         force: arguments.force,
     })

@@ -63,6 +63,7 @@ fn boot(arguments: &RunArgs, common: &Common) -> Result<ExitCode> {
         forwards,
         timings: arguments.timings,
         until: arguments.until_ready.then_some(run::stages::Stage::Ready),
+        commands: arguments.exec.clone(),
         ..run::Options::new(summary.disk())
     };
     let progress = Progress::new(common.quiet);

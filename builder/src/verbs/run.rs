@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::host::qemu::{self, Event, Forward, Machine};
 use crate::host::signals;
 use crate::host::tools::Tools;
@@ -38,6 +38,9 @@ pub struct Options {
     pub until: Option<Stage>,
     /// Pull the plug after this long.
     pub limit: Option<Duration>,
+    /// `iota` commands of the guest to run once it is ready, one after the other; then it is
+    /// switched off. Their output goes to standard output, the console to standard error.
+    pub commands: Vec<String>,
 }
 
 impl Options {
@@ -51,6 +54,7 @@ impl Options {
             timings: false,
             until: None,
             limit: None,
+            commands: Vec::new(),
         }
     }
 }
@@ -58,13 +62,14 @@ impl Options {
 /// Boots an image and stays until the machine has ended.
 ///
 /// The exit code is 0 when the guest switched itself off, having reached what was asked for; 1 when
-/// it was ended from outside or did not get there.
+/// it was ended from outside or did not get there. With commands it is that of the first one that
+/// failed.
 pub fn run(options: &Options, tools: &Tools<'_>) -> Result<ExitCode> {
     let machine_options = qemu::Options {
         persist: options.persist,
         memory_mib: options.memory_mib,
         forwards: options.forwards.clone(),
-        restarts: options.until.is_none(),
+        restarts: options.until.is_none() && options.commands.is_empty(),
         ..qemu::Options::new(&options.disk)
     };
     let (sender, events) = mpsc::channel();
@@ -75,9 +80,9 @@ pub fn run(options: &Options, tools: &Tools<'_>) -> Result<ExitCode> {
     let raw_mode = RawMode::enter();
     let keys = raw_mode.is_some();
     if keys {
-        terminal::read_keys(sender, Input::Keys);
+        terminal::read_keys(sender.clone(), Input::Keys);
     }
-    let mut session = Session::new(options, machine, keys);
+    let mut session = Session::new(options, machine, keys, sender);
     session.greet();
     let ended = session.attend(&events);
     drop(raw_mode);
@@ -90,6 +95,7 @@ enum Input {
     Machine(Event),
     Keys(Vec<u8>),
     Interrupt,
+    Answer(Result<qemu::Answer>),
 }
 
 fn forward<T: Send + 'static>(
@@ -131,14 +137,31 @@ struct Session<'a> {
     powered_off: bool,
     restarts: u32,
     on_terminal: bool,
+    /// Commands still to be run; the next one is last.
+    commands: Vec<String>,
+    /// Exit status of the first command that failed.
+    failed: Option<u8>,
+    /// Where the answers of commands come back to.
+    inputs: Sender<Input>,
 }
+
+/// How long a command may take: an update on a slow machine.
+const LONGEST_COMMAND: Duration = Duration::from_secs(3600);
 
 /// A console line that never ends is no line.
 const LONGEST_LINE: usize = 4096;
 
 impl<'a> Session<'a> {
-    fn new(options: &'a Options, machine: Machine, on_terminal: bool) -> Self {
+    fn new(
+        options: &'a Options,
+        machine: Machine,
+        on_terminal: bool,
+        inputs: Sender<Input>,
+    ) -> Self {
         Self {
+            commands: options.commands.iter().rev().cloned().collect(),
+            failed: None,
+            inputs,
             options,
             machine,
             timeline: Timeline::default(),
@@ -193,8 +216,33 @@ impl<'a> Session<'a> {
             Input::Machine(Event::Ended) => {}
             Input::Interrupt => self.end()?,
             Input::Keys(bytes) => self.type_in(&bytes)?,
+            Input::Answer(answer) => self.take_answer(answer?)?,
         }
         Ok(())
+    }
+
+    /// Starts the next command; when none is left, the guest is switched off.
+    fn next_command(&mut self) -> Result<()> {
+        let Some(command) = self.commands.pop() else { return self.end() };
+        self.say(&format!("iota {command}"));
+        let (socket, inputs) = (self.machine.commands_socket(), self.inputs.clone());
+        std::thread::spawn(move || {
+            let words: Vec<&str> = command.split_ascii_whitespace().collect();
+            let answer = qemu::execute(&socket, &words, io::empty(), LONGEST_COMMAND);
+            // A session that is over needs no answer.
+            let _ = inputs.send(Input::Answer(answer));
+        });
+        Ok(())
+    }
+
+    fn take_answer(&mut self, answer: qemu::Answer) -> Result<()> {
+        let printed = io::stdout().write_all(&answer.output).and_then(|()| io::stdout().flush());
+        printed.context(|| "cannot print what the command said".to_owned())?;
+        let _ = io::stderr().write_all(&answer.errors);
+        if answer.status != 0 {
+            self.failed.get_or_insert(answer.status);
+        }
+        if self.ending == Ending::NotAsked { self.next_command() } else { Ok(()) }
     }
 
     fn type_in(&mut self, bytes: &[u8]) -> Result<()> {
@@ -218,7 +266,7 @@ impl<'a> Session<'a> {
         self.mark(when, Stage::Firmware, None)?;
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             // Whoever reads our output may be gone; the guest is worth finishing all the same.
-            let _ = io::stdout().write_all(part).and_then(|()| io::stdout().flush());
+            let _ = self.show_console(part);
             self.line.extend_from_slice(part);
             if part.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
                 let line = std::mem::take(&mut self.line);
@@ -234,6 +282,15 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Standard output belongs to commands, if there are any.
+    fn show_console(&self, bytes: &[u8]) -> io::Result<()> {
+        if self.options.commands.is_empty() {
+            io::stdout().write_all(bytes).and_then(|()| io::stdout().flush())
+        } else {
+            io::stderr().write_all(bytes)
+        }
+    }
+
     fn mark(&mut self, when: Instant, stage: Stage, guest_seconds: Option<f64>) -> Result<()> {
         if self.timeline.has(stage) {
             return Ok(());
@@ -242,7 +299,12 @@ impl<'a> Session<'a> {
         let bytes_read = self.machine.bytes_read().unwrap_or(0);
         self.timeline.add(Mark { stage, host, guest_seconds, bytes_read });
         self.say(&format!("{:.1} s: {}", host.as_secs_f64(), stage.meaning()));
-        if self.options.until == Some(stage) && self.ending == Ending::NotAsked {
+        if self.ending != Ending::NotAsked {
+            return Ok(());
+        }
+        if stage == Stage::Ready && !self.options.commands.is_empty() {
+            self.next_command()?;
+        } else if self.options.until == Some(stage) {
             self.end()?;
         }
         Ok(())
@@ -301,7 +363,10 @@ impl<'a> Session<'a> {
         if !reached {
             self.say("the guest ended before it got there");
         }
-        let fine = reached && self.powered_off;
+        if let Some(status) = self.failed {
+            return Ok(ExitCode::from(status));
+        }
+        let fine = reached && self.commands.is_empty() && self.powered_off;
         Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

@@ -10,6 +10,7 @@ Commands:
   status        Show the system, the container engine and the containers
   services      Run the containers of this image and show their output (started by PID 1)
   network-hook  Take over a network change (run by dhcpcd)
+  command-port  Run commands for the host of this virtual machine (started by PID 1)
 
 Options of status:
       --json    Print the same facts as JSON
@@ -38,6 +39,8 @@ pub enum Verb {
     Services,
     /// Take over a network change.
     NetworkHook,
+    /// Run commands for the host of a virtual machine.
+    CommandPort,
 }
 
 /// A parsed command line.
@@ -88,6 +91,7 @@ fn command(word: &str) -> Result<Verb, String> {
         "status" => Ok(Verb::Status { json: false }),
         "services" => Ok(Verb::Services),
         "network-hook" => Ok(Verb::NetworkHook),
+        "command-port" => Ok(Verb::CommandPort),
         other => Err(format!("there is no command `{other}`")),
     }
 }

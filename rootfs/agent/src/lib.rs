@@ -9,6 +9,7 @@ pub mod console;
 pub mod engine;
 pub mod http;
 pub mod network;
+pub mod port;
 pub mod services;
 pub mod status;
 pub mod stream;

@@ -32,6 +32,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Status { json } => status(&args.system, json),
         Verb::Services => services(&args.system),
         Verb::NetworkHook => network_hook(),
+        Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -150,6 +150,9 @@ fn create_body(declared: &Container, image: &str) -> Value {
         "Env": declared.environment,
         "ExposedPorts": exposed.collect::<Map<_, _>>(),
         "HostConfig": {
+            // A program that does not expect to be PID 1 would ignore SIGTERM, and every shutdown
+            // would wait for it in vain.
+            "Init": true,
             "NetworkMode": declared.network,
             "PortBindings": bindings,
             // What an image declares is what the device is for: it shall run, whatever happens.
@@ -258,6 +261,7 @@ mod tests {
             "Env": ["TERM=dumb"],
             "ExposedPorts": { "80/tcp": {}, "443/tcp": {} },
             "HostConfig": {
+                "Init": true,
                 "NetworkMode": "bridge",
                 "PortBindings": {
                     "80/tcp": [{ "HostPort": "8080" }, { "HostPort": "8081" }],
