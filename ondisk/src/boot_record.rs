@@ -11,7 +11,8 @@
 //! 16   8   sequence number: the higher one is the newer record
 //! 24   64  slot A   ┐ 0 1 state · 1 1 priority · 2 1 tries left · 3 1 reason · 4 4 zero
 //! 88   64  slot B   ┘ 8 8 rollback index · 16 48 version, zero-padded
-//! 152  356 zero
+//! 152  8   rollback floor: no system with a lower rollback index is installed
+//! 160  348 zero
 //! 508  4   CRC32 of bytes 0 to 507
 //! ```
 //! All numbers are little-endian.
@@ -32,13 +33,17 @@ const FORMAT: u32 = 1;
 const ENTRY_BYTES: usize = 64;
 const CRC_OFFSET: usize = 508;
 const _: () = assert!(16 + MAX_VERSION_BYTES == ENTRY_BYTES);
-const _: () = assert!(24 + 2 * ENTRY_BYTES < CRC_OFFSET);
+const FLOOR_OFFSET: usize = 24 + 2 * ENTRY_BYTES;
+const UNUSED_OFFSET: usize = FLOOR_OFFSET + 8;
+const _: () = assert!(UNUSED_OFFSET < CRC_OFFSET);
 
 /// What the loader knows about both slots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// Counts the changes; the higher one of two records is the newer one.
     pub sequence: Sequence,
+    /// No system with a lower rollback index is installed.
+    pub rollback_floor: u64,
     /// The slots.
     pub slots: PerSlot<Entry>,
 }
@@ -65,7 +70,8 @@ pub struct Entry {
     pub priority: u8,
     /// Rollback index of its manifest.
     pub rollback_index: u64,
-    /// Version of its manifest; `None` if there is none.
+    /// Version of its manifest; `None` if there is none. Of an empty slot: the version that
+    /// failed there last, so that it is not tried again by itself.
     pub version: Option<Version>,
 }
 
@@ -86,6 +92,18 @@ pub enum State {
     Bad(Reason),
 }
 
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("empty"),
+            Self::Unproven { tries: 1 } => f.write_str("unproven with 1 try"),
+            Self::Unproven { tries } => write!(f, "unproven with {tries} tries"),
+            Self::Proven => f.write_str("proven"),
+            Self::Bad(reason) => write!(f, "bad ({reason})"),
+        }
+    }
+}
+
 /// Why a slot is bad. A number, not an enum: an older loader must not lose its record because of
 /// a reason that a newer agent knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +120,8 @@ impl Reason {
     pub const START: Self = Self(4);
     /// It was started and did not become healthy.
     pub const UNHEALTHY: Self = Self(5);
+    /// Somebody asked for the other slot while it was on trial.
+    pub const REJECTED: Self = Self(6);
 }
 
 impl fmt::Display for Reason {
@@ -112,6 +132,7 @@ impl fmt::Display for Reason {
             Self::INITRD => f.write_str("initrd refused"),
             Self::START => f.write_str("kernel did not start"),
             Self::UNHEALTHY => f.write_str("not healthy in time"),
+            Self::REJECTED => f.write_str("rolled back by request"),
             Self(number) => write!(f, "reason {number}"),
         }
     }
@@ -161,6 +182,7 @@ impl Record {
         bytes[16..24].copy_from_slice(&self.sequence.0.to_le_bytes());
         bytes[24..88].copy_from_slice(&self.slots.a.encode());
         bytes[88..152].copy_from_slice(&self.slots.b.encode());
+        bytes[FLOOR_OFFSET..UNUSED_OFFSET].copy_from_slice(&self.rollback_floor.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..CRC_OFFSET]);
         bytes[CRC_OFFSET..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -182,7 +204,7 @@ impl Record {
         if u32_at(bytes, 8) != FORMAT {
             return Err(Error::Format(u32_at(bytes, 8)));
         }
-        let unused = [12..16, 152..CRC_OFFSET].into_iter().flatten();
+        let unused = [12..16, UNUSED_OFFSET..CRC_OFFSET].into_iter().flatten();
         if let Some(offset) = unused.into_iter().find(|&offset| bytes[offset] != 0) {
             return Err(Error::NotZero(offset));
         }
@@ -192,7 +214,8 @@ impl Record {
             field.map_err(|field| Error::Entry { slot, field })
         };
         let slots = PerSlot { a: entry(Slot::A, 24)?, b: entry(Slot::B, 88)? };
-        Ok(Self { sequence: Sequence(u64_at(bytes, 16)), slots })
+        let sequence = Sequence(u64_at(bytes, 16));
+        Ok(Self { sequence, rollback_floor: u64_at(bytes, FLOOR_OFFSET), slots })
     }
 }
 

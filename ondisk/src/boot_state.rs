@@ -125,7 +125,10 @@ pub fn rebuild(manifests: PerSlot<Option<&Manifest>>) -> Record {
             version: Version::new(&manifest.version),
         }
     };
-    Record { sequence: Sequence(1), slots: PerSlot::from_fn(entry) }
+    // What the floor was is lost. The lower index is one it cannot have been above.
+    let indices = Slot::BOTH.into_iter().filter_map(index);
+    let rollback_floor = indices.min().unwrap_or_default();
+    Record { sequence: Sequence(1), rollback_floor, slots: PerSlot::from_fn(entry) }
 }
 
 fn is_proven(entry: &Entry) -> bool {

@@ -6,7 +6,8 @@
 //!
 //! Reading order: what is where on a disk ([`layout`], [`gpt`], [`boot_record`]), what a slot
 //! says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot is started
-//! ([`boot_state`]) and what the started kernel is told ([`boot_args`]).
+//! ([`boot_state`]), what the started kernel is told ([`boot_args`]) and how a running system
+//! changes which slot is started ([`slot_change`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
@@ -24,5 +25,6 @@ pub mod guid;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
+pub mod slot_change;
 pub mod system;
 pub mod verify;

@@ -281,7 +281,9 @@ fn records(image: &Image<'_>) -> Result<[[u8; 512]; 2]> {
         Slot::A => slot_a,
         Slot::B => Entry::default(),
     });
-    Ok([1, 2].map(|sequence| Record { sequence: Sequence(sequence), slots }.encode()))
+    let rollback_floor = manifest.rollback_index;
+    let record = |sequence| Record { sequence: Sequence(sequence), rollback_floor, slots };
+    Ok([1, 2].map(|sequence| record(sequence).encode()))
 }
 
 /// The loader with the public half of the build's key.

@@ -173,7 +173,7 @@ fn record(a: State, b: State) -> Record {
         version: Version::new(version(slot)),
     };
     let slots = PerSlot { a: entry(Slot::A, a, 1), b: entry(Slot::B, b, 2) };
-    Record { sequence: Sequence(5), slots }
+    Record { sequence: Sequence(5), rollback_floor: 0, slots }
 }
 
 /// A disk that several boots share, with faults.

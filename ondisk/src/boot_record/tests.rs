@@ -17,6 +17,7 @@ fn sample() -> Record {
     let b = State::Unproven { tries: 2 };
     Record {
         sequence: Sequence(0x0102),
+        rollback_floor: 6,
         slots: PerSlot {
             a: Entry {
                 state: State::Proven,
@@ -56,10 +57,11 @@ fn the_bytes_of_a_record_are_pinned() {
          80 00000000000000000102020000000000
          96 0800000000000000323032362e31312e
         112 302b6465760000000000000000000000
-        496 00000000000000000000000002330ee5
+        144 00000000000000000600000000000000
+        496 0000000000000000000000009f49ad2b
     "#]]
     .assert_eq(&dump);
-    let digest = expect!["07c8d7fa96b858b24410ab95fe7997fad6d73be6e22a0832e9b390a238cef1e6"];
+    let digest = expect!["6b53e11f21ab56ad3f1e1aad35aadb2d6a45f13bf66e56782f83b9cc97be0c6f"];
     digest.assert_eq(&Digest::of(&bytes).to_string());
 }
 
@@ -78,7 +80,7 @@ fn every_record_reads_back_as_it_was_written() {
         for version in versions {
             let a = Entry { state, priority: 255, rollback_index: u64::MAX, version };
             let slots = PerSlot { a, b: Entry::default() };
-            let record = Record { sequence: Sequence(u64::MAX), slots };
+            let record = Record { sequence: Sequence(u64::MAX), rollback_floor: u64::MAX, slots };
             assert_eq!(Record::decode(&record.encode()), Ok(record));
         }
     }
@@ -116,7 +118,7 @@ fn a_record_with_a_right_checksum_and_wrong_contents_is_refused() {
     check(40, b'/', "slot A: bad version");
     check(41, 0, "slot A: bad version");
     check(90, TRIES + 1, "slot B: bad tries or reason");
-    check(152, 1, "byte 152 is not zero");
+    check(160, 1, "byte 160 is not zero");
     check(507, 1, "byte 507 is not zero");
 }
 

@@ -19,7 +19,7 @@ fn decisions_are_the_ones_of_the_truth_table() {
             panic!("line {number}: {line}")
         };
         let situation = Situation {
-            record: Record { sequence: Sequence(7), slots: PerSlot { a: entry(a), b: entry(b) } },
+            record: record_of(entry(a), entry(b)),
             refused: PerSlot { a: refused.contains('A'), b: refused.contains('B') },
             record_writable: match record {
                 "writable" => true,
@@ -77,7 +77,7 @@ fn refusing_slot_after_slot_comes_to_an_end() {
 #[test]
 fn a_bad_slot_is_marked_with_its_reason_and_nothing_else_changes() {
     let slots = PerSlot { a: entry("proven @2"), b: entry("proven @1") };
-    let before = Record { sequence: Sequence(7), slots };
+    let before = record_of(slots.a, slots.b);
     let after = mark_bad(&before, Slot::A, Reason::INITRD);
     assert_eq!(after.sequence, Sequence(8));
     assert_eq!(after.slots.a, Entry { state: State::Bad(Reason::INITRD), ..before.slots.a });
@@ -89,12 +89,17 @@ fn a_lost_record_is_rebuilt_from_the_manifests() {
     let check = |a: Option<u64>, b: Option<u64>, expected: &str| {
         let manifest =
             |index: Option<u64>| index.map(|index| manifest::tests::of_version("1.0", index));
+        let (index_a, index_b) = (a, b);
         let (a, b) = (manifest(a), manifest(b));
         let record = rebuild(PerSlot { a: a.as_ref(), b: b.as_ref() });
         let show = |entry: &Entry| format!("{:?} @{}", entry.state, entry.priority);
         let found = format!("{}, {}", show(&record.slots.a), show(&record.slots.b));
         assert_eq!(found, expected);
         assert_eq!(record.sequence, Sequence(1));
+        assert_eq!(
+            record.rollback_floor,
+            [index_a, index_b].into_iter().flatten().min().unwrap_or(0)
+        );
         assert_eq!(record.slots.a.version, a.and_then(|m| Version::new(&m.version)));
     };
     check(None, None, "Empty @0, Empty @0");
@@ -116,13 +121,17 @@ fn for_every_situation(mut check: impl FnMut(&Situation)) {
         for b in entries() {
             for bits in 0..8_u8 {
                 check(&Situation {
-                    record: Record { sequence: Sequence(7), slots: PerSlot { a, b } },
+                    record: record_of(a, b),
                     refused: PerSlot { a: bits & 1 != 0, b: bits & 2 != 0 },
                     record_writable: bits & 4 != 0,
                 });
             }
         }
     }
+}
+
+fn record_of(a: Entry, b: Entry) -> Record {
+    Record { sequence: Sequence(7), rollback_floor: 0, slots: PerSlot { a, b } }
 }
 
 fn entry(text: &str) -> Entry {
