@@ -408,6 +408,48 @@ pub fn write<D: WriteAt>(
     }
 }
 
+/// Changes the record by a rule: reads both copies, asks the rule, writes the older copy.
+///
+/// A record that the rule gives back as it was is not written.
+pub fn change<D: WriteAt, R>(
+    device: &mut D,
+    partition: Extent,
+    rule: impl FnOnce(&Record) -> Result<Record, R>,
+) -> Result<Record, ChangeError<D::Error, R>> {
+    let copies = Copies::read(device, partition);
+    let Some(record) = copies.newest() else {
+        // OK to take the first one's: both are broken.
+        return Err(ChangeError::Unreadable(copies.first.err().unwrap_or(CopyError::NotKept)));
+    };
+    let next = rule(record).map_err(ChangeError::Refused)?;
+    if next != *record {
+        write(device, partition, copies.older(), &next).map_err(ChangeError::Write)?;
+    }
+    Ok(next)
+}
+
+/// Why the record was not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeError<E, R> {
+    /// Neither copy can be read; this is the first one's trouble. The loader rebuilds the record
+    /// at the next start.
+    Unreadable(CopyError<E>),
+    /// The rule said no; nothing was written.
+    Refused(R),
+    /// The older copy could not be written. The newer one has not been touched.
+    Write(CopyError<E>),
+}
+
+impl<E: fmt::Display, R: fmt::Display> fmt::Display for ChangeError<E, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "record: no copy can be read: {error}"),
+            Self::Refused(reason) => fmt::Display::fmt(reason, f),
+            Self::Write(error) => write!(f, "record: cannot write: {error}"),
+        }
+    }
+}
+
 /// Why a copy could not be read or written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CopyError<E> {

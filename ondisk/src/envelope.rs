@@ -36,12 +36,15 @@ pub struct Role(pub u32);
 impl Role {
     /// The manifest of a slot.
     pub const SLOT_MANIFEST: Self = Self(1);
+    /// The header of an update bundle.
+    pub const BUNDLE: Self = Self(2);
 }
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::SLOT_MANIFEST => f.write_str("slot manifest"),
+            Self::BUNDLE => f.write_str("bundle header"),
             Self(number) => write!(f, "unknown role {number}"),
         }
     }
@@ -149,6 +152,11 @@ impl<'a> Envelope<'a> {
             trusted: keys.keys().len(),
         })?;
         Ok((self.payload, signer))
+    }
+
+    /// What the payload is said to be, unverified.
+    pub fn role(&self) -> Role {
+        self.role
     }
 
     /// The payload, unverified: for tools that show what is there, never for a device.
@@ -323,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_signature_for_another_role_does_not_count() {
-        let other = Role(2);
+        let other = Role::BUNDLE;
         let moved = encode(ROLE, PAYLOAD, &[sign(1, other, PAYLOAD)]).expect("one signature");
         assert_eq!(open(&moved, &ring(&[1])), Err(Error::Signature(public(1).id())));
         let asked = encode(other, PAYLOAD, &[sign(1, other, PAYLOAD)]).expect("one signature");

@@ -7,7 +7,7 @@
 //! Reading order: what is where on a disk ([`layout`], [`gpt`], [`boot_record`]), what a slot
 //! says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot is started
 //! ([`boot_state`]), what the started kernel is told ([`boot_args`]) and how a running system
-//! changes which slot is started ([`slot_change`]).
+//! changes which slot is started ([`slot_change`]); what brings a new system ([`bundle`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
@@ -16,6 +16,7 @@ extern crate alloc;
 pub mod boot_args;
 pub mod boot_record;
 pub mod boot_state;
+pub mod bundle;
 pub mod command_port;
 pub mod device;
 pub mod digest;

@@ -18,6 +18,8 @@
 //! - The version that failed is remembered in its slot's entry, also while the slot is being
 //!   written ([`held_back`]), until another system is staged there.
 //!
+//! [`crate::boot_record::change`] carries a change to the disk.
+//!
 //! The functions never write the entry of one slot because of the other one, but for priorities:
 //! those are always 2 for the slot that is preferred and 1 for the other one.
 use core::fmt;

@@ -1,7 +1,9 @@
 //! The device's own command `iota`: talks to the engine, keeps the declared containers, reports.
 //!
-//! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`].
+//! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`];
+//! for updates [`apply`].
 
+pub mod apply;
 pub mod archive;
 pub mod args;
 pub mod client;

@@ -5,3 +5,4 @@ mod damage;
 mod fake;
 mod services;
 mod status;
+mod update;

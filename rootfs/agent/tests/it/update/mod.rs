@@ -1,0 +1,5 @@
+//! Installations on a disk in memory.
+
+mod install;
+mod make;
+mod refuse;
