@@ -47,7 +47,9 @@ pub enum Verb {
     Build(BuildArgs),
     /// Build the image of a board and boot it in QEMU on this terminal
     Run(RunArgs),
-    /// Show what a disk image or slot holds, and check it
+    /// Build the image of a board and make a signed update file of it
+    Bundle(BuildArgs),
+    /// Show what a disk image, slot or bundle holds, and check it
     Inspect(InspectArgs),
     /// Choose package versions again and record them
     Lock,
@@ -56,7 +58,7 @@ pub enum Verb {
     Key(KeyVerb),
 }
 
-/// Options of `iota build`; `iota run` takes them too.
+/// Options of `iota build`; `iota run` and `iota bundle` take them too.
 #[derive(Args, Clone, Debug)]
 pub struct BuildArgs {
     /// A directory of boards/, for example generic-aarch64
@@ -130,7 +132,7 @@ pub struct RunArgs {
 /// Options of `iota inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
-    /// A disk.img or slot.img
+    /// A disk.img, slot.img or update.bundle
     pub file: PathBuf,
     /// Check signatures against this .pub or .secret file; may be repeated
     #[arg(long, value_name = "FILE")]

@@ -1,5 +1,5 @@
-//! What a disk image or slot holds, and whether it is whole: the same checks as the loader's, on
-//! the host, with everything read.
+//! What a disk image, slot or bundle holds, and whether it is whole: the same checks as the
+//! device's, on the host, with everything read.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,6 +15,10 @@ use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
 
+mod bundle;
+
+pub use bundle::BundleFindings;
+
 /// Everything that was found.
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "kebab-case")]
@@ -22,7 +26,10 @@ pub struct Findings {
     /// The disk around the slots; absent for a slot image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskFindings>,
-    /// The slots: two of a disk, one of a slot image.
+    /// The bundle, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleFindings>,
+    /// The slots: two of a disk, one of a slot image, none of a bundle.
     pub slots: Vec<SlotFindings>,
 }
 
@@ -86,12 +93,13 @@ impl Findings {
     /// True if nothing that was checked is wrong.
     pub fn whole(&self) -> bool {
         let slots = self.slots.iter().flat_map(|slot| &slot.checks);
-        slots.map(|check| check.good).all(|good| good != Some(false))
+        let bundle = self.bundle.iter().flat_map(|bundle| &bundle.checks);
+        slots.chain(bundle).map(|check| check.good).all(|good| good != Some(false))
             && self.disk.as_ref().is_none_or(|disk| disk.record_whole)
     }
 }
 
-/// Reads a disk image, a block device or a slot image.
+/// Reads a disk image, a block device, a slot image or a bundle.
 ///
 /// `keys` are the keys whose signatures count; without any, signatures are shown, not checked.
 ///
@@ -102,16 +110,19 @@ pub fn inspect(path: &Path, keys: &Keyring) -> Result<Findings> {
     if let Ok(table) = Table::read(&device, SECTOR_BYTES) {
         return inspect_disk(&device, &table, keys);
     }
+    if let Some(bundle) = bundle::inspect(path, &device, keys)? {
+        return Ok(Findings { disk: None, bundle: Some(bundle), slots: Vec::new() });
+    }
     let slot = Extent { offset: 0, length: device.size() };
     let findings = inspect_slot(&device, slot, "image", keys)?;
     if findings.manifest.is_empty() {
         return Err(Error::new(format!(
-            "{} is neither a disk image nor a slot of Iota",
+            "{} is neither a disk image nor a slot nor a bundle of Iota",
             path.display()
         ))
-        .hint("give it out/BOARD/disk.img or out/BOARD/slot.img"));
+        .hint("give it disk.img, slot.img or update.bundle of out/BOARD"));
     }
-    Ok(Findings { disk: None, slots: vec![findings] })
+    Ok(Findings { disk: None, bundle: None, slots: vec![findings] })
 }
 
 fn inspect_disk(device: &FileDevice, table: &Table, keys: &Keyring) -> Result<Findings> {
@@ -136,7 +147,7 @@ fn inspect_disk(device: &FileDevice, table: &Table, keys: &Keyring) -> Result<Fi
         record: [describe_copy(&copies.first), describe_copy(&copies.second)],
         record_whole: copies.newest().is_some(),
     };
-    Ok(Findings { disk: Some(disk), slots })
+    Ok(Findings { disk: Some(disk), bundle: None, slots })
 }
 
 fn describe_copy<E: std::fmt::Display>(
@@ -270,19 +281,22 @@ pub fn render(findings: &Findings) -> String {
             lines.push(format!("  record, {name} copy: {copy}"));
         }
     }
+    lines.extend(findings.bundle.iter().flat_map(bundle::render));
     for slot in &findings.slots {
         lines.push(format!("slot {}{}", slot.name, if slot.empty { ": empty" } else { "" }));
         lines.extend(slot.manifest.iter().map(|line| format!("  {line}")));
-        for check in &slot.checks {
-            let word = match check.good {
-                Some(true) => "ok",
-                Some(false) => "BAD",
-                None => "not checked",
-            };
-            lines.push(format!("  {:<10} {word}: {}", check.what, check.detail));
-        }
+        lines.extend(slot.checks.iter().map(render_check));
     }
     lines.join("\n")
+}
+
+fn render_check(check: &CheckFinding) -> String {
+    let word = match check.good {
+        Some(true) => "ok",
+        Some(false) => "BAD",
+        None => "not checked",
+    };
+    format!("  {:<10} {word}: {}", check.what, check.detail)
 }
 
 /// Loads the public halves of `.pub` and `.secret` files.

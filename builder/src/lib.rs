@@ -5,6 +5,7 @@
 pub mod assemble;
 pub mod board;
 pub mod build;
+pub mod bundle;
 pub mod cli;
 pub mod container;
 pub mod debian;

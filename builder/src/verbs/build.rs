@@ -7,7 +7,7 @@ use crate::cli::{BuildArgs, Common};
 use crate::error::Result;
 use crate::host::progress::{Progress, megabytes};
 use crate::host::store::Store;
-use crate::sign::{Profile, key_for_build};
+use crate::sign::{Key, Profile, key_for_build};
 
 /// The engine of an image that does not ask for another.
 const ENGINE: &str = "docker";
@@ -35,7 +35,7 @@ pub fn run(arguments: &BuildArgs, common: &Common) -> Result<Summary> {
 fn plan(arguments: &BuildArgs, workspace: &Path, progress: &Progress) -> Result<Plan> {
     // Before a key is made: a typing error in the board's name shall leave nothing behind.
     crate::board::Board::load(workspace, &arguments.board)?;
-    let profile = if arguments.release { Profile::Release } else { Profile::Development };
+    let profile = profile(arguments);
     let keys = workspace.join("keys");
     let (key, made) = key_for_build(arguments.key.as_deref(), &keys, profile)?;
     if made {
@@ -54,6 +54,17 @@ fn plan(arguments: &BuildArgs, workspace: &Path, progress: &Progress) -> Result<
         locked: arguments.locked,
         force: arguments.force,
     })
+}
+
+fn profile(arguments: &BuildArgs) -> Profile {
+    if arguments.release { Profile::Release } else { Profile::Development }
+}
+
+/// The key that a build with these options has signed with.
+pub(super) fn key(arguments: &BuildArgs, workspace: &Path) -> Result<(Key, Profile)> {
+    let profile = profile(arguments);
+    let (key, _) = key_for_build(arguments.key.as_deref(), &workspace.join("keys"), profile)?;
+    Ok((key, profile))
 }
 
 fn lines(summary: &Summary) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! One module a verb of the command line: each owns its control flow and its output.
 
 pub mod build;
+pub mod bundle;
 pub mod inspect;
 pub mod key;
 pub mod lock;
@@ -41,6 +42,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Build(arguments) => {
             build::run(&arguments, common)?;
         }
+        Verb::Bundle(arguments) => bundle::run(&arguments, common)?,
         Verb::Run(arguments) => return boot(&arguments, common),
         Verb::Inspect(arguments) => return inspect::run(&arguments),
         Verb::Lock => lock_packages(common)?,
