@@ -23,10 +23,10 @@ use crate::record::Store;
 use crate::slot::{Refused, load_part, read_manifest, unpack_kernel};
 
 /// Wait before anything that could otherwise repeat itself without end.
-pub(crate) const PAUSE_SECONDS: u64 = 30;
+pub const PAUSE_SECONDS: u64 = 30;
 
 /// What a step needs of the machine besides its disk.
-pub(crate) trait Machine {
+pub trait Machine {
     /// What a start that worked gives back; under UEFI, nothing ever.
     type Started;
 
@@ -42,21 +42,21 @@ pub(crate) trait Machine {
 
 /// A verified system, ready to be started.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct System {
+pub struct System {
     /// The kernel, an EFI program.
-    pub(crate) kernel: Vec<u8>,
+    pub kernel: Vec<u8>,
     /// What the kernel finds as its initial RAM disk.
-    pub(crate) initrd: Vec<u8>,
+    pub initrd: Vec<u8>,
     /// What the kernel is told.
-    pub(crate) command_line: String,
+    pub command_line: String,
 }
 
 /// No slot could be started; the reasons are on the console.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct NothingStarts;
+pub struct NothingStarts;
 
 /// Starts the best slot of the disk that can be started.
-pub(crate) fn boot<M: Machine, D: WriteAt>(
+pub fn boot<M: Machine, D: WriteAt>(
     machine: &M,
     disk: D,
     block_bytes: u64,
@@ -84,6 +84,7 @@ pub(crate) fn boot<M: Machine, D: WriteAt>(
         store,
         record,
         refused: PerSlot::default(),
+        below_floor: PerSlot::default(),
         record_writable: true,
     };
     attempt.report_record();
@@ -102,16 +103,18 @@ struct Attempt<'a, M, D: WriteAt> {
     store: Store<D::Error>,
     record: Record,
     refused: PerSlot<bool>,
+    below_floor: PerSlot<bool>,
     record_writable: bool,
 }
 
 impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
-    /// Tries slots until one starts or none is left. Ends: every round either refuses one more
-    /// slot for good or finds out, once, that the record cannot be written.
+    /// Tries slots until one starts or none is left. Ends: every round refuses one more slot for
+    /// good, or leaves one to safe mode, or finds out, once, that the record cannot be written.
     fn run(&mut self) -> Result<M::Started, NothingStarts> {
         loop {
-            let Self { record, refused, record_writable, .. } = *self;
-            let start = match boot_state::decide(&Situation { record, refused, record_writable }) {
+            let Self { record, refused, below_floor, record_writable, .. } = *self;
+            let situation = Situation { record, refused, below_floor, record_writable };
+            let start = match boot_state::decide(&situation) {
                 Decision::Start(start) => start,
                 Decision::Nothing => return Err(NothingStarts),
             };
@@ -134,6 +137,11 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
         let extent = self.slot_extent(slot)?;
         let (manifest, key) = read_manifest(&self.disk, extent, self.keys)?;
         self.say(slot, format_args!("version {}, signed by {key}", manifest.version));
+        let (index, floor) = (manifest.rollback_index, self.record.rollback_floor);
+        let safe = start.rule == Rule::Safe;
+        if index < floor && !safe {
+            return Err(Refused::BelowFloor { index, floor });
+        }
         let kernel = load_part(&self.disk, extent, &manifest, PartName::Kernel)?;
         self.say(slot, format_args!("kernel verified"));
         let initrd = load_part(&self.disk, extent, &manifest, PartName::Initrd)?;
@@ -141,10 +149,11 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
         let kernel = unpack_kernel(&kernel, &manifest)?;
         self.say(slot, format_args!("kernel unpacked"));
         let disk = DiskId::Gpt(self.table.disk);
-        let args = BootArgs::new(slot, start.rule.attempt(), disk, &manifest);
+        let args = BootArgs { safe, ..BootArgs::new(slot, start.rule.attempt(), disk, &manifest) };
         let command_line = format!("{} {args}", manifest.command_line);
-        if start.rule == Rule::LastResort {
-            // Only here, so that slots that fail their checks do not add to it.
+        if matches!(start.rule, Rule::Safe | Rule::Uncounted) {
+            // Nothing counts these starts, so nothing else keeps a system that fails at once from
+            // spinning. Only here, so that slots that fail their checks do not add to it.
             self.say(slot, format_args!("starting in {PAUSE_SECONDS} s"));
             self.machine.wait_seconds(PAUSE_SECONDS);
         }
@@ -155,7 +164,10 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
     /// Says why a slot is not started, remembers it, and leaves the slot alone from now on.
     fn refuse(&mut self, slot: Slot, refused: &Refused<D::Error>) {
         self.say(slot, format_args!("{refused}"));
-        self.refused[slot] = true;
+        match refused {
+            Refused::BelowFloor { .. } => self.below_floor[slot] = true,
+            _ => self.refused[slot] = true,
+        }
         let Some(reason) = refused.reason() else { return };
         // A slot that is marked stays as it is: a write at every start would wear the card out.
         if !matches!(self.record.slots[slot].state, State::Bad(_)) {
@@ -163,14 +175,18 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
         }
     }
 
+    /// Makes up for a lost record. A slot that the disk did not read may be as good as ever: then
+    /// what is known is good enough to start from, but not to be written down.
     fn rebuild_record(&mut self) {
         let manifest = |slot| {
             let extent = self.slot_extent(slot)?;
             read_manifest(&self.disk, extent, self.keys).map(|(manifest, _)| manifest)
         };
+        let mut all_read = true;
         let manifests = PerSlot::from_fn(|slot| match manifest(slot) {
             Ok(manifest) => Some(manifest),
             Err(error) => {
+                all_read &= !matches!(error, Refused::ManifestRead(_));
                 self.say(slot, format_args!("{error}"));
                 None
             }
@@ -178,6 +194,7 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
         let PerSlot { a, b } = &manifests;
         let record = boot_state::rebuild(PerSlot { a: a.as_ref(), b: b.as_ref() });
         self.machine.say(format_args!("record: rebuilt from the manifests"));
+        self.record_writable = all_read;
         self.write_record(&record);
         self.record = record;
     }
@@ -215,7 +232,7 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
             Rule::Proven => self.say(slot, format_args!("proven")),
             Rule::Trial { attempt } => self.say(slot, format_args!("trial {attempt}")),
             Rule::Uncounted => self.say(slot, format_args!("trial, not counted")),
-            Rule::LastResort => self.say(slot, format_args!("last resort")),
+            Rule::Safe => self.say(slot, format_args!("safe mode: started without an engine")),
         }
     }
 

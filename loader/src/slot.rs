@@ -85,6 +85,13 @@ pub(crate) enum Refused<E> {
     Unpacked(Mismatch),
     /// The machine has no room for this many bytes.
     Memory(u64),
+    /// Its rollback index is below the floor of the record.
+    BelowFloor {
+        /// Rollback index of the manifest.
+        index: u64,
+        /// Lowest one that may be started.
+        floor: u64,
+    },
     /// The firmware did not take the kernel, or the kernel came back.
     Start(&'static str),
 }
@@ -95,6 +102,8 @@ impl<E> Refused<E> {
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
             Self::Partition(_) | Self::ManifestRead(_) | Self::Memory(_) => None,
+            // Nothing is wrong with the slot: it is what safe mode falls back to.
+            Self::BelowFloor { .. } => None,
             Self::Part { error: PartError::Device(_), .. } => None,
             Self::Manifest(_) => Some(Reason::MANIFEST),
             Self::Part { name: PartName::Initrd, .. } => Some(Reason::INITRD),
@@ -114,6 +123,9 @@ impl<E: fmt::Display> fmt::Display for Refused<E> {
             Self::Zstd => f.write_str("kernel: cannot unpack"),
             Self::Unpacked(error) => write!(f, "kernel, unpacked: {error}"),
             Self::Memory(length) => write!(f, "no memory for {length} bytes"),
+            Self::BelowFloor { index, floor } => {
+                write!(f, "rollback index {index} is below the floor {floor}")
+            }
             Self::Start(what) => write!(f, "kernel: {what}"),
         }
     }

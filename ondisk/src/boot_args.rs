@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! iota.slot=a iota.attempt=0 iota.disk=<disk> iota.verity=<root hash>,<salt>,<blocks>,<start>
-//! iota.version=<version>
+//! iota.version=<version> [iota.safe=1]
 //! ```
 //! The loader may be newer than the slot it starts, so words that start with `iota.` and are not
 //! known are passed over; a known word that is missing, doubled or unreadable is an error. A slot
@@ -70,6 +70,9 @@ pub struct BootArgs {
     pub verity: Verity,
     /// The slot's version.
     pub version: String,
+    /// Safe mode: no slot is known to be good, so that this one is started with network and agent
+    /// but without an engine. The word is left out where it is false.
+    pub safe: bool,
 }
 
 impl BootArgs {
@@ -83,7 +86,7 @@ impl BootArgs {
             // The tree follows the data at once; a Manifest proves it.
             hash_start_block: data_blocks,
         };
-        Self { slot, attempt, disk, verity, version: manifest.version.clone() }
+        Self { slot, attempt, disk, verity, version: manifest.version.clone(), safe: false }
     }
 
     /// Finds and reads the loader's words in a whole kernel command line.
@@ -96,15 +99,17 @@ impl BootArgs {
             verity: words.parsed("iota.verity=", Verity::parse)?,
             version: words
                 .parsed("iota.version=", |text| is_version(text).then(|| text.to_owned()))?,
+            safe: words.flag("iota.safe=")?,
         })
     }
 }
 
 impl fmt::Display for BootArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { slot, attempt, disk, verity, version } = self;
+        let Self { slot, attempt, disk, verity, version, safe } = self;
         write!(f, "iota.slot={} iota.attempt={attempt} iota.disk={disk} ", slot.letter())?;
-        write!(f, "iota.verity={verity} iota.version={version}")
+        write!(f, "iota.verity={verity} iota.version={version}")?;
+        if *safe { f.write_str(" iota.safe=1") } else { Ok(()) }
     }
 }
 
@@ -143,6 +148,14 @@ impl<'a> Words<'a> {
             return Err(Error::Twice(name));
         }
         read(value).ok_or_else(|| Error::Value { name, value: value.to_owned() })
+    }
+
+    /// Whether the word is there; its only value is 1.
+    fn flag(&self, name: &'static str) -> Result<bool, Error> {
+        match self.parsed(name, |text| (text == "1").then_some(true)) {
+            Err(Error::Missing(_)) => Ok(false),
+            found => found,
+        }
     }
 }
 
@@ -203,6 +216,19 @@ mod tests {
             iota.version=1.0+dev"#]]
         .assert_eq(&short);
         assert_eq!(BootArgs::parse(&format!("panic=5 {words}\n")), Ok(sample()));
+    }
+
+    #[test]
+    fn safe_mode_is_a_word_that_is_there_or_not() {
+        let safe = BootArgs { safe: true, ..sample() };
+        assert_eq!(safe.to_string(), format!("{} iota.safe=1", sample()));
+        assert_eq!(BootArgs::parse(&safe.to_string()), Ok(safe.clone()));
+        let error = |words: &str| {
+            BootArgs::parse(&format!("{} {words}", sample())).expect_err(words).to_string()
+        };
+        assert_eq!(error("iota.safe=0"), "kernel command line: cannot read iota.safe=0");
+        let twice = error("iota.safe=1 iota.safe=1");
+        assert_eq!(twice, "kernel command line has iota.safe= more than once");
     }
 
     #[test]

@@ -7,9 +7,12 @@
 //! - The count must be on the disk before the start. If it cannot be written, a proven slot is
 //!   started instead; if there is none, the unproven one is started uncounted, since refusing
 //!   would surely end the system and starting it may not.
-//! - When no slot is left by these rules, slots without tries and bad ones are started as a last
-//!   resort: they are verified like any other, and a loader that gives up helps nobody. The
-//!   loader waits before it, so that a system that fails at once does not spin.
+//! - A slot below the rollback floor of the record is passed over.
+//! - When no slot is left by these rules, there is safe mode: slots without tries, bad ones and
+//!   ones below the floor, the newest first. They are verified like any other, start with network
+//!   and agent but without an engine, and the loader waits before it, so that a system that fails
+//!   at once does not spin. A loader that gives up helps nobody, and a floor that locks out the
+//!   only system that is left protects nobody.
 //! - Records lost are rebuilt from the manifests.
 use crate::boot_record::{Entry, Reason, Record, Sequence, State, TRIES, Version};
 use crate::layout::{PerSlot, Slot};
@@ -22,6 +25,9 @@ pub struct Situation {
     pub record: Record,
     /// Slots that were refused since power-on.
     pub refused: PerSlot<bool>,
+    /// Slots whose manifest turned out to be below the rollback floor of the record, whatever
+    /// the record says about them.
+    pub below_floor: PerSlot<bool>,
     /// Whether the record can be written, as far as known.
     pub record_writable: bool,
 }
@@ -58,8 +64,8 @@ pub enum Rule {
     },
     /// It is tried, but the count could not be written.
     Uncounted,
-    /// Nothing better is left.
-    LastResort,
+    /// Nothing better is left: it is started without an engine.
+    Safe,
 }
 
 impl Rule {
@@ -68,7 +74,7 @@ impl Rule {
         match self {
             Self::Proven => 0,
             Self::Trial { attempt } => attempt,
-            Self::Uncounted | Self::LastResort => TRIES + 1,
+            Self::Uncounted | Self::Safe => TRIES + 1,
         }
     }
 }
@@ -77,7 +83,9 @@ impl Rule {
 pub fn decide(situation: &Situation) -> Decision {
     let slots = &situation.record.slots;
     let highest = |wanted: fn(&Entry) -> bool| {
-        let fit = |slot: &Slot| !situation.refused[*slot] && wanted(&slots[*slot]);
+        let fit = |slot: &Slot| {
+            !situation.refused[*slot] && !is_below_floor(situation, *slot) && wanted(&slots[*slot])
+        };
         // Reversed, because on a tie max_by_key takes the last one.
         Slot::BOTH.into_iter().rev().filter(fit).max_by_key(|slot| slots[*slot].priority)
     };
@@ -90,13 +98,24 @@ pub fn decide(situation: &Situation) -> Decision {
             Some(proven) => start(proven, Rule::Proven),
             None => start(slot, Rule::Uncounted),
         },
-        None => {
-            let unproven = || highest(|entry| matches!(entry.state, State::Unproven { .. }));
-            let bad = || highest(|entry| matches!(entry.state, State::Bad(_)));
-            let slot = unproven().or_else(bad);
-            slot.map_or(Decision::Nothing, |slot| start(slot, Rule::LastResort))
-        }
+        None => newest_left(situation).map_or(Decision::Nothing, |slot| start(slot, Rule::Safe)),
     }
+}
+
+/// The slot for safe mode: any that is not empty and has not been refused. The newest, and of two
+/// equally new ones the one that is not known to be bad, since there may have been no fair trial.
+fn newest_left(situation: &Situation) -> Option<Slot> {
+    let slots = &situation.record.slots;
+    let fit = |slot: &Slot| !situation.refused[*slot] && slots[*slot].state != State::Empty;
+    Slot::BOTH.into_iter().rev().filter(fit).max_by_key(|slot| {
+        let Entry { state, priority, rollback_index, .. } = slots[*slot];
+        (rollback_index, !matches!(state, State::Bad(_)), priority)
+    })
+}
+
+fn is_below_floor(situation: &Situation, slot: Slot) -> bool {
+    let Situation { record, below_floor, .. } = situation;
+    below_floor[slot] || record.slots[slot].rollback_index < record.rollback_floor
 }
 
 /// The record after a slot was found not to work.

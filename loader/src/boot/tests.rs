@@ -1,5 +1,5 @@
 //! Whole boots on disks in memory: what is started, what is said, what is written.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -9,11 +9,12 @@ use ondisk::digest::Digest;
 use ondisk::envelope::{self, Role, Signature};
 use ondisk::guid::Guid;
 use ondisk::keyring::PublicKey;
-use ondisk::layout::{MANIFEST_AREA_BYTES, RECORD_TYPE, SLOT_TYPE};
+use ondisk::layout::{self, MANIFEST_AREA_BYTES, RECORD_TYPE, SLOT_TYPE};
 use ondisk::manifest::{Fields, Manifest, Part, Profile, Unpacked};
 
 use super::*;
 
+const SAFE_B: &str = "slot B: safe mode: started without an engine";
 const SECTOR: u64 = 512;
 const RECORD: Extent = Extent { offset: 1 << 20, length: 8 << 20 };
 const SLOTS: PerSlot<Extent> = PerSlot {
@@ -231,6 +232,8 @@ impl WriteAt for TestDisk {
 struct TestMachine {
     said: RefCell<Vec<String>>,
     waited: RefCell<u64>,
+    /// Whether the last system was started in safe mode.
+    safe: Cell<bool>,
     refuses_kernel_of: Option<Slot>,
 }
 
@@ -254,6 +257,7 @@ impl Machine for TestMachine {
 fn boot_once(machine: &TestMachine, disk: &TestDisk) -> Option<(Slot, u8)> {
     let system = boot(machine, disk.clone(), SECTOR, &keys()).ok()?;
     let args = BootArgs::parse(&system.command_line).expect("our own words");
+    machine.safe.set(args.safe);
     assert_eq!(system.kernel, kernel(args.slot));
     assert_eq!(system.initrd, initrd(args.slot));
     assert!(system.command_line.starts_with("panic=5 iota.slot="));
@@ -264,7 +268,10 @@ fn boot_once(machine: &TestMachine, disk: &TestDisk) -> Option<(Slot, u8)> {
 fn transcript(disk: &TestDisk) -> String {
     let machine = TestMachine::default();
     let outcome = match boot_once(&machine, disk) {
-        Some((slot, attempt)) => format!("=> slot {slot}, attempt {attempt}"),
+        Some((slot, attempt)) => {
+            let safe = if machine.safe.get() { ", safe" } else { "" };
+            format!("=> slot {slot}, attempt {attempt}{safe}")
+        }
         None => "=> nothing".to_owned(),
     };
     let waited = match machine.waited.into_inner() {
@@ -381,15 +388,14 @@ fn a_bad_slot_with_no_other_is_said_and_nothing_starts() {
     assert_eq!(first[1..], ["=> nothing"]);
     // The next boot tries it again: the card may have had a bad day.
     let second = failures(&disk);
-    assert_eq!(second[0], "slot A: last resort");
+    assert_eq!(second[0], "slot A: safe mode: started without an engine");
     assert_eq!(second[2..], ["=> nothing"]);
 }
 
 #[test]
 fn a_slot_without_tries_and_without_another_starts_after_a_wait() {
     let disk = TestDisk::new(disk(record(State::Empty, State::Unproven { tries: 0 })));
-    let expected =
-        ["slot B: last resort", "slot B: starting in 30 s", "=> slot B, attempt 4, waited 30 s"];
+    let expected = [SAFE_B, "slot B: starting in 30 s", "=> slot B, attempt 4, safe, waited 30 s"];
     assert_eq!(failures(&disk), expected);
     assert!(disk.writes.borrow().is_empty());
 }
@@ -418,7 +424,12 @@ fn a_disk_that_cannot_be_written_starts_a_new_slot_if_there_is_no_other() {
     let mut disk = TestDisk::new(disk(record(State::Empty, State::Unproven { tries: 3 })));
     disk.read_only = true;
     let failures = failures(&disk);
-    assert_eq!(failures[1..], ["slot B: trial, not counted", "=> slot B, attempt 4"]);
+    let expected = [
+        "slot B: trial, not counted",
+        "slot B: starting in 30 s",
+        "=> slot B, attempt 4, waited 30 s",
+    ];
+    assert_eq!(failures[1..], expected);
 }
 
 #[test]
@@ -476,6 +487,51 @@ fn a_kernel_that_comes_back_costs_its_slot_the_standing() {
     assert!(machine.said.borrow().contains(&"slot B: kernel: it came back".to_owned()));
     let state = disk.record().map(|record| record.slots.b.state);
     assert_eq!(state, Some(State::Bad(Reason::START)));
+}
+
+#[test]
+fn a_slot_below_the_floor_is_refused_by_name_and_the_other_one_starts_unmarked() {
+    // The record does not know how old the system in B is; its manifest says it: 2.
+    let mut record = record(State::Proven, State::Proven);
+    record.rollback_floor = 3;
+    record.slots.a.rollback_index = 3;
+    record.slots.b.rollback_index = 3;
+    let (mut fields, contents) = slot_contents(Slot::A);
+    fields.rollback_index = 3;
+    let mut bytes = disk(record);
+    put(&mut bytes, SLOTS.a.offset, &slot_image(fields, contents));
+    let disk = TestDisk::new(bytes);
+    let expected = ["slot B: rollback index 2 is below the floor 3", "=> slot A, attempt 0"];
+    assert_eq!(failures(&disk), expected);
+    assert!(disk.writes.borrow().is_empty());
+}
+
+#[test]
+fn the_only_system_is_not_locked_out_by_the_floor() {
+    let mut record = record(State::Empty, State::Proven);
+    record.rollback_floor = 3;
+    record.slots.b.rollback_index = 3;
+    let disk = TestDisk::new(disk(record));
+    let expected = [
+        "slot B: rollback index 2 is below the floor 3",
+        SAFE_B,
+        "slot B: starting in 30 s",
+        "=> slot B, attempt 4, safe, waited 30 s",
+    ];
+    assert_eq!(failures(&disk), expected);
+    assert!(disk.writes.borrow().is_empty());
+}
+
+#[test]
+fn a_slot_that_could_not_be_read_once_is_not_written_off_when_the_record_is_lost() {
+    let mut disk = TestDisk::new(blank_disk());
+    disk.unreadable = SLOTS.b.slice(layout::manifest_area(SLOTS.b.length).expect("room"));
+    let failures = failures(&disk);
+    assert!(failures[2].starts_with("slot B: manifest: cannot read"), "{failures:?}");
+    assert_eq!(failures.last().map(String::as_str), Some("=> slot A, attempt 0"));
+    assert!(disk.writes.borrow().is_empty());
+    disk.unreadable = None;
+    assert_eq!(boot_once(&TestMachine::default(), &disk), Some((Slot::B, 1)));
 }
 
 #[test]

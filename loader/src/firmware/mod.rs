@@ -11,7 +11,7 @@ use ondisk::keyring::{BLOCK_BYTES, EMPTY_BLOCK, Keyring};
 use uefi::runtime::{self, ResetType};
 use uefi::{Status, boot, system};
 
-use crate::boot::{Machine, PAUSE_SECONDS, System};
+use loader::boot::{Machine, PAUSE_SECONDS, System};
 
 /// Longest time from here to a kernel that has taken over; the firmware resets the machine after
 /// it. Slow cards need half a minute.
@@ -42,7 +42,7 @@ fn run() -> Result<Infallible, ()> {
     let keys = Keyring::decode(&block).map_err(|error| say(format_args!("keys: {error}")))?;
     let disk = disk::Disk::own().map_err(|error| say(format_args!("disk: {error}")))?;
     let block_bytes = disk.block_bytes();
-    crate::boot::boot(&Firmware, disk, block_bytes, &keys).map_err(|_| ())
+    loader::boot::boot(&Firmware, disk, block_bytes, &keys).map_err(|_| ())
 }
 
 struct Firmware;

@@ -6,7 +6,7 @@ use uefi::boot::{self, LoadImageSource};
 use uefi::proto::loaded_image::LoadedImage;
 
 use super::initrd;
-use crate::boot::System;
+use loader::boot::System;
 
 /// Starts the kernel; comes back only if that did not work.
 pub(super) fn start(system: System) -> Result<Infallible, &'static str> {

@@ -15,12 +15,13 @@ fn decisions_are_the_ones_of_the_truth_table() {
     let mut cases = 0;
     for (line, number) in lines {
         let columns: Vec<_> = line.split('|').map(str::trim).collect();
-        let [a, b, refused, record, expected] = columns[..] else {
+        let [a, b, refused, below, record, expected] = columns[..] else {
             panic!("line {number}: {line}")
         };
         let situation = Situation {
             record: record_of(entry(a), entry(b)),
             refused: PerSlot { a: refused.contains('A'), b: refused.contains('B') },
+            below_floor: PerSlot { a: below.contains('A'), b: below.contains('B') },
             record_writable: match record {
                 "writable" => true,
                 "broken" => false,
@@ -44,7 +45,11 @@ fn no_situation_at_all_breaks_a_rule() {
             Decision::Start(Start { slot, rule, write_first }) => {
                 assert!(!situation.refused[slot], "a refused slot is not started");
                 assert_ne!(slots[slot].state, State::Empty, "an empty slot is not started");
-                assert_eq!(rule == Rule::Proven, slots[slot].state == State::Proven);
+                assert_eq!(rule == Rule::Safe, !could_start(situation, slot));
+                assert!(rule != Rule::Proven || slots[slot].state == State::Proven);
+                if rule == Rule::Safe {
+                    assert!(Slot::BOTH.iter().all(|&s| !could_start(situation, s)));
+                }
                 assert_eq!(write_first.is_some(), matches!(rule, Rule::Trial { .. }));
                 let Some(next) = write_first else { return };
                 assert!(situation.record_writable);
@@ -110,6 +115,33 @@ fn a_lost_record_is_rebuilt_from_the_manifests() {
     check(Some(5), Some(5), "Unproven { tries: 3 } @2, Proven @1");
 }
 
+#[test]
+fn a_slot_whose_entry_is_below_the_floor_is_passed_over_but_not_locked_out() {
+    let with_floor = |a_index, b_index, rollback_floor| {
+        let a = Entry { rollback_index: a_index, ..entry("proven @2") };
+        let b = Entry { rollback_index: b_index, ..entry("proven @1") };
+        let record = Record { rollback_floor, ..record_of(a, b) };
+        let situation = Situation {
+            record,
+            refused: PerSlot::default(),
+            below_floor: PerSlot::default(),
+            record_writable: true,
+        };
+        show(&situation, decide(&situation))
+    };
+    assert_eq!(with_floor(5, 6, 5), "A proven");
+    assert_eq!(with_floor(5, 6, 6), "B proven");
+    assert_eq!(with_floor(5, 6, 7), "B safe");
+    assert_eq!(with_floor(6, 5, 7), "A safe");
+}
+
+/// Whether the rules before safe mode could start a slot.
+fn could_start(situation: &Situation, slot: Slot) -> bool {
+    let state = situation.record.slots[slot].state;
+    let good = matches!(state, State::Proven | State::Unproven { tries: 1.. });
+    good && !situation.refused[slot] && !situation.below_floor[slot]
+}
+
 fn for_every_situation(mut check: impl FnMut(&Situation)) {
     let states = ["empty @", "proven @", "unproven 0 @", "unproven 1 @", "unproven 3 @", "bad @"];
     let entries = || {
@@ -119,10 +151,11 @@ fn for_every_situation(mut check: impl FnMut(&Situation)) {
     };
     for a in entries() {
         for b in entries() {
-            for bits in 0..8_u8 {
+            for bits in 0..32_u8 {
                 check(&Situation {
                     record: record_of(a, b),
                     refused: PerSlot { a: bits & 1 != 0, b: bits & 2 != 0 },
+                    below_floor: PerSlot { a: bits & 8 != 0, b: bits & 16 != 0 },
                     record_writable: bits & 4 != 0,
                 });
             }
@@ -154,7 +187,7 @@ fn show(situation: &Situation, decision: Decision) -> String {
     match (rule, write_first) {
         (Rule::Proven, None) => format!("{slot} proven"),
         (Rule::Uncounted, None) => format!("{slot} uncounted"),
-        (Rule::LastResort, None) => format!("{slot} last resort"),
+        (Rule::Safe, None) => format!("{slot} safe"),
         (Rule::Trial { attempt }, Some(record)) => {
             assert_eq!(record.sequence, situation.record.sequence.next());
             let State::Unproven { tries } = record.slots[slot].state else {

@@ -10,7 +10,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
     ("initramfs/Cargo.toml", &["ondisk"]),
     ("rootfs/agent/Cargo.toml", &["ondisk"]),
     ("builder/Cargo.toml", &["ondisk"]),
-    ("qemu-tests/Cargo.toml", &["ondisk", "builder", "agent"]),
+    ("qemu-tests/Cargo.toml", &["ondisk", "loader", "builder", "agent"]),
     ("xtask/Cargo.toml", &[]),
 ];
 
