@@ -446,7 +446,7 @@ mod tests {
         let engine = Engine::parse(DOCKER, "docker").unwrap();
         let system = Host::parse(HOST).unwrap().describe(Some(&engine), &[]).unwrap();
         let names: Vec<&str> = system.services.iter().map(|service| &*service.name).collect();
-        assert_eq!(names, ["network", "containerd", "docker", "agent"]);
+        assert_eq!(names, ["network", "commands", "containerd", "docker", "agent"]);
         assert_eq!(system.service("agent").unwrap().after, ["docker"]);
         assert!(matches!(&system.service("docker").unwrap().ready,
             Ready::Http { socket, path } if socket == "/run/docker.sock" && path == "/_ping"));

@@ -1,29 +1,15 @@
-//! Bytes as lowercase hexadecimal text and back.
+//! Bytes as lowercase hexadecimal text and back, on top of [`ondisk::digest`].
 
-use std::fmt::Write as _;
+use ondisk::digest::{Hex, from_hex};
 
 /// `[0xab, 0x01]` → `"ab01"`.
 pub fn encode(bytes: impl AsRef<[u8]>) -> String {
-    let mut text = String::new();
-    for byte in bytes.as_ref() {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    Hex(bytes.as_ref()).to_string()
 }
 
-/// Exactly `N` bytes from `2 N` hexadecimal digits of either case; `None` for anything else.
+/// Exactly `N` bytes from `2 N` digits of either case; `None` for anything else.
 pub fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let high = char::from(pair[0]).to_digit(16)?;
-        let low = char::from(pair[1]).to_digit(16)?;
-        *byte = u8::try_from(high * 16 + low).ok()?;
-    }
-    Some(bytes)
+    from_hex(&text.to_ascii_lowercase())?.try_into().ok()
 }
 
 #[cfg(test)]

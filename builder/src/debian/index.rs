@@ -9,7 +9,7 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::deb822::{self, Paragraph};
-use super::digest::Digest;
+use super::digest::{self, Digest};
 use super::lock::safe_path;
 use super::relation::{self, Relation};
 use super::version::Version;
@@ -168,7 +168,7 @@ impl Package {
             architecture: paragraph.require("Architecture")?.to_owned(),
             path: path.to_owned(),
             size: size.parse().context(|| format!("`{size}` is not a size"))?,
-            sha256: paragraph.require("SHA256")?.parse()?,
+            sha256: digest::parse(paragraph.require("SHA256")?)?,
             depends: relations(["Pre-Depends", "Depends"])?,
             conflicts: relations(["Conflicts", "Breaks"])?,
             provides: provided.map(|one| (one.name, one.version.map(|pair| pair.1))).collect(),

@@ -15,7 +15,7 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::Path;
 
-use super::digest::Digest;
+use super::digest::{self, Digest};
 use super::manifest::{BASE, Manifest};
 use super::relation;
 use super::version::Version;
@@ -66,7 +66,7 @@ impl LockedPackage {
             architecture: architecture.to_owned(),
             suite: suite.to_owned(),
             size,
-            sha256: sha256.parse()?,
+            sha256: digest::parse(sha256)?,
             path: path.to_owned(),
             groups: groups.split(',').map(str::to_owned).collect(),
         })
@@ -129,7 +129,7 @@ impl Lock {
         let ["iota-lock", "1", architecture, request] = words[..] else {
             return Err(Error::new("it does not start with a line `iota-lock 1 …`"));
         };
-        let request = request.strip_prefix("request=").unwrap_or(request).parse()?;
+        let request = digest::parse(request.strip_prefix("request=").unwrap_or(request))?;
         let mut packages: Vec<LockedPackage> = Vec::new();
         for (at, line) in lines {
             let package =

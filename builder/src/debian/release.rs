@@ -1,7 +1,7 @@
 //! Release files: what a suite offers, with the SHA-256 of each of its indices.
 
 use super::deb822::{self, Paragraph};
-use super::digest::Digest;
+use super::digest::{self, Digest};
 use super::lock::safe_path;
 use crate::error::{Context, Error, Result};
 
@@ -90,7 +90,7 @@ fn read_file(line: &str) -> Result<IndexFile> {
         return Err(Error::new("the path leads out of the archive"));
     }
     let size = size.parse().context(|| format!("`{size}` is not a size"))?;
-    Ok(IndexFile { path: path.to_owned(), size, sha256: sha256.parse()? })
+    Ok(IndexFile { path: path.to_owned(), size, sha256: digest::parse(sha256)? })
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! ```text
 //! <root>/debs/<sha256>.deb        checked when it was written, renamed into place
 //! <root>/debs/<sha256>.part       a download that goes on where it stopped; locked while in use
-//! <root>/unpacked-1/<sha256>.pack all regular file bytes of a package, back to back
-//! <root>/unpacked-1/<sha256>.json its index: a SHA-256 line, then paths, owners, modes, offsets
+//! <root>/unpacked-2/<sha256>.pack all regular file bytes of a package, back to back
+//! <root>/unpacked-2/<sha256>.json its index: a SHA-256 line, then paths, owners, modes, offsets
 //! <root>/indices/<sha256>         package indices
 //! <root>/releases/…               the last checked Release file of each suite
 //! <root>/unfinished/…             everything that is being written; emptied when nobody works
@@ -23,7 +23,7 @@ use super::fetch::{Expected, Failure, Fetcher};
 use super::mirror::Mirror;
 use super::parallel;
 use super::progress::{Progress, Task, Unit, megabytes};
-use crate::debian::digest::Digest;
+use crate::debian::digest::{self, Digest};
 use crate::debian::lock::LockedPackage;
 use crate::error::{Context, Error, Result};
 
@@ -33,7 +33,7 @@ pub use super::unpack::Unpacked;
 pub const VARIABLE: &str = "IOTA_CACHE";
 
 /// The number is that of the format of packs and indices, so that versions of iota can share.
-const UNPACKED: &str = "unpacked-1";
+const UNPACKED: &str = "unpacked-2";
 
 /// Downloads at a time: enough to hide latency, few enough for a mirror run by volunteers.
 const CONNECTIONS: usize = 4;
@@ -123,7 +123,7 @@ impl Store {
         let Ok(mut file) = File::open(&path) else { return false };
         let wanted = (package.sha256, package.size);
         let good = self.has_deb(package)
-            && Digest::of_reader(&mut file).is_ok_and(|found| found == wanted);
+            && digest::of_reader(&mut file).is_ok_and(|found| found == wanted);
         if !good {
             let _ = fs::remove_file(&path);
         }

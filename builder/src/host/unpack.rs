@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use super::parallel;
 use super::progress::{Progress, Task, Unit, megabytes};
 use super::store::{Store, explain_full};
 use crate::debian::archive::{self, Entry, EntryKind};
-use crate::debian::digest::Digest;
+use crate::debian::digest::{self, Digest, Hasher};
 use crate::debian::lock::LockedPackage;
 use crate::error::{Context, Error, Result};
 use crate::tree::{Content, Kind, Node, TreePath};
@@ -47,8 +47,12 @@ impl Store {
         packages: &[LockedPackage],
         progress: &Progress,
     ) -> Result<Vec<Unpacked>> {
-        let ready: Vec<Option<Unpacked>> =
-            packages.iter().map(|package| self.read_index(package)).collect();
+        let ready =
+            parallel::map(
+                packages,
+                parallel::processors(),
+                |package| Ok(self.read_index(package)),
+            )?;
         let missing: Vec<&LockedPackage> = largest_first(
             packages.iter().zip(&ready).filter(|(_, found)| found.is_none()).map(|pair| pair.0),
         );
@@ -159,9 +163,10 @@ impl Store {
         // A damaged index must not make the next run believe that the .deb is not needed.
         let _ = fs::remove_file(self.index_path(package));
         let file = tempfile::NamedTempFile::new_in(self.unfinished()).context(what)?;
-        let mut pack =
-            Pack { file: BufWriter::with_capacity(1 << 20, file), index: Index::of(package) };
+        let file = BufWriter::with_capacity(1 << 20, file);
+        let mut pack = Pack { file, hasher: Hasher::default(), index: Index::of(package) };
         self.read_deb(package, task, turn, |entry, content| pack.put(entry, content))?;
+        pack.index.pack_sha256 = pack.hasher.finish().to_string();
         let file = pack.file.into_inner().map_err(|error| explain_full(error.into_error()));
         file.context(what)?.persist(self.pack_path(package)).context(what)?;
         let json = serde_json::to_vec(&pack.index).context(what)?;
@@ -173,18 +178,19 @@ impl Store {
         Ok(())
     }
 
-    /// The index of an unpacked package; `None` if anything about it or its pack is amiss.
+    /// The index of an unpacked package; `None` if anything about it or its pack is amiss. All
+    /// bytes are hashed: what a failing disk made of them would be signed and shipped otherwise.
     fn read_index(&self, package: &LockedPackage) -> Option<Unpacked> {
         let bytes = fs::read(self.index_path(package)).ok()?;
-        let (digest, json) = bytes.split_at_checked(65)?;
-        let digest: Digest = str::from_utf8(&digest[..64]).ok()?.parse().ok()?;
+        let (line, json) = bytes.split_at_checked(65)?;
+        let digest = Digest::from_hex(str::from_utf8(&line[..64]).ok()?)?;
         if Digest::of(json) != digest {
             return None;
         }
         let index: Index = serde_json::from_slice(json).ok()?;
         let pack = self.pack_path(package);
-        let pack_length = fs::metadata(&pack).ok()?.len();
-        if index.pack_length != pack_length {
+        let (found, length) = digest::of_reader(&mut File::open(&pack).ok()?).ok()?;
+        if (index.pack_length, index.pack_sha256.as_str()) != (length, &found.to_string()) {
             return None;
         }
         let (name, pack): (Arc<str>, _) = (package.name.as_str().into(), Arc::new(pack));
@@ -224,13 +230,14 @@ impl Read for Counted<'_> {
 struct Index {
     package: String,
     pack_length: u64,
+    pack_sha256: String,
     entries: Vec<RawEntry>,
 }
 
 impl Index {
     fn of(package: &LockedPackage) -> Self {
         let package = format!("{} {} {}", package.name, package.version, package.architecture);
-        Self { package, pack_length: 0, entries: Vec::new() }
+        Self { package, pack_length: 0, pack_sha256: String::new(), entries: Vec::new() }
     }
 }
 
@@ -278,7 +285,21 @@ impl RawEntry {
 
 struct Pack {
     file: BufWriter<tempfile::NamedTempFile>,
+    hasher: Hasher,
     index: Index,
+}
+
+/// Everything written is hashed on its way.
+impl Write for Pack {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 impl Pack {
@@ -290,7 +311,7 @@ impl Pack {
             EntryKind::Directory => RawKind::Directory,
             EntryKind::File(length) => {
                 let offset = self.index.pack_length;
-                let copied = io::copy(content, &mut self.file).map_err(explain_full);
+                let copied = io::copy(content, self).map_err(explain_full);
                 let copied =
                     copied.context(|| format!("cannot unpack {}", entry.path.display()))?;
                 if copied != *length {
@@ -451,8 +472,14 @@ mod tests {
             assert_eq!(listing(&store.unpack(&package).unwrap()), good);
             assert_eq!(fs::read(store.index_path(&package)).unwrap(), index);
         }
-        File::options().write(true).open(store.pack_path(&package)).unwrap().set_len(3).unwrap();
-        assert_eq!(listing(&store.unpack(&package).unwrap()), good);
+        let pack = fs::read(store.pack_path(&package)).unwrap();
+        let mut flipped = pack.clone();
+        flipped[1] ^= 1;
+        for bad in [&pack[..3], &flipped] {
+            fs::write(store.pack_path(&package), bad).unwrap();
+            assert_eq!(listing(&store.unpack(&package).unwrap()), good);
+            assert_eq!(fs::read(store.pack_path(&package)).unwrap(), pack);
+        }
     }
 
     #[test]

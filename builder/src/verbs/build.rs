@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use ondisk::manifest::{MAX_VERSION_BYTES, is_version};
+
 use crate::build::{self, Host, Plan, Summary};
 use crate::cli::{BuildArgs, Common};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::progress::{Progress, megabytes};
 use crate::host::store::Store;
 use crate::sign::{Key, Profile, key_for_build};
@@ -35,6 +37,7 @@ pub fn run(arguments: &BuildArgs, common: &Common) -> Result<Summary> {
 fn plan(arguments: &BuildArgs, workspace: &Path, progress: &Progress) -> Result<Plan> {
     // Before a key is made: a typing error in the board's name shall leave nothing behind.
     crate::board::Board::load(workspace, &arguments.board)?;
+    check_version(arguments.image_version.as_deref())?;
     let profile = profile(arguments);
     let keys = workspace.join("keys");
     let (key, made) = key_for_build(arguments.key.as_deref(), &keys, profile)?;
@@ -65,6 +68,14 @@ pub(super) fn key(arguments: &BuildArgs, workspace: &Path) -> Result<(Key, Profi
     let profile = profile(arguments);
     let (key, _) = key_for_build(arguments.key.as_deref(), &workspace.join("keys"), profile)?;
     Ok((key, profile))
+}
+
+fn check_version(version: Option<&str>) -> Result<()> {
+    match version {
+        Some(text) if !is_version(text) => Err(Error::new(format!("`{text}` is not a version"))
+            .hint(format!("1 to {MAX_VERSION_BYTES} letters, digits and .+~_-, as in 2026.11.0"))),
+        _ => Ok(()),
+    }
 }
 
 fn lines(summary: &Summary) -> Vec<String> {
