@@ -107,8 +107,9 @@ impl<E> Refused<E> {
             Self::Part { error: PartError::Device(_), .. } => None,
             Self::Manifest(_) => Some(Reason::MANIFEST),
             Self::Part { name: PartName::Initrd, .. } => Some(Reason::INITRD),
-            Self::Part { .. } | Self::Zstd | Self::Unpacked(_) => Some(Reason::KERNEL),
-            Self::Start(_) => Some(Reason::START),
+            Self::Part { .. } => Some(Reason::KERNEL),
+            // The bytes are the ones that were signed, and are no kernel.
+            Self::Zstd | Self::Unpacked(_) | Self::Start(_) => Some(Reason::START),
         }
     }
 }

@@ -116,12 +116,20 @@ impl Reason {
     pub const KERNEL: Self = Self(2);
     /// Its initrd is not the one of the manifest.
     pub const INITRD: Self = Self(3);
-    /// The firmware did not take its kernel, or the kernel came back.
+    /// Its kernel does not unpack, the firmware did not take it, or it came back.
     pub const START: Self = Self(4);
     /// It was started and did not become healthy.
     pub const UNHEALTHY: Self = Self(5);
     /// Somebody asked for the other slot while it was on trial.
     pub const REJECTED: Self = Self(6);
+}
+
+impl Reason {
+    /// Whether it speaks against the medium and not against the system: what was written and
+    /// found right at the time has changed since. A system of that version may be as good as ever.
+    pub const fn is_damage(self) -> bool {
+        matches!(self, Self::MANIFEST | Self::KERNEL | Self::INITRD)
+    }
 }
 
 impl fmt::Display for Reason {

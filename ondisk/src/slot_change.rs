@@ -129,8 +129,13 @@ pub fn check_index(record: &Record, index: u64) -> Result<(), Refused> {
 
 /// Whether this version has been in the other slot and is not what should run: it failed there,
 /// or somebody went back from it. It is installed when somebody asks for it, never by itself.
+///
+/// A slot that was damaged does not count: a card that lost a page says nothing about the version.
 pub fn held_back(record: &Record, running: Slot, version: &Version) -> bool {
     let entry = &record.slots[running.other()];
+    if is_damaged(entry) {
+        return false;
+    }
     let waits = matches!(entry.state, State::Unproven { tries: 1.. });
     entry.version.as_ref() == Some(version) && !waits
 }
@@ -144,13 +149,17 @@ fn prefer(record: &mut Record, slot: Slot) {
     record.slots[slot.other()].priority = SECOND;
 }
 
-/// Whether the loader would start it, and not in safe mode only.
+/// Whether the loader would start it without calling that a last resort.
 fn is_good(entry: &Entry) -> bool {
     matches!(entry.state, State::Proven | State::Unproven { tries: 1.. })
 }
 
 fn has_failed(entry: &Entry) -> bool {
-    matches!(entry.state, State::Bad(_) | State::Unproven { tries: 0 })
+    matches!(entry.state, State::Bad(_) | State::Unproven { tries: 0 }) && !is_damaged(entry)
+}
+
+fn is_damaged(entry: &Entry) -> bool {
+    matches!(entry.state, State::Bad(reason) if reason.is_damage())
 }
 
 /// Why the record does not change.
@@ -173,7 +182,7 @@ pub enum Refused {
         /// What the record says about it.
         state: State,
     },
-    /// The running slot was found bad and runs in safe mode.
+    /// The running slot was found bad and is running as a last resort.
     Bad {
         /// Which slot.
         slot: Slot,

@@ -93,6 +93,11 @@ fn a_version_that_failed_is_held_back_until_it_is_replaced() {
     };
     check("bad 5 @2 #6 v2", "v2", true);
     check("bad 5 @2 #6 v2", "v3", false);
+    // Reason 4: the bytes were right, and no kernel. 1 to 3: the bytes have changed.
+    check("bad 4 @2 #6 v2", "v2", true);
+    check("bad 1 @2 #6 v2", "v2", false);
+    check("bad 2 @2 #6 v2", "v2", false);
+    check("bad 3 @2 #6 v2", "v2", false);
     check("unproven 0 @2 #6 v2", "v2", true);
     check("empty v2", "v2", true);
     check("proven @1 #6 v2", "v2", true);
