@@ -2,7 +2,6 @@
 //! reading contents of the store.
 
 use ondisk::system::System;
-use ondisk::trust::Trust;
 
 use crate::assemble::{self, Package, Parts};
 use crate::board::Board;
@@ -41,8 +40,6 @@ type Files = [(TreePath, Node)];
 
 /// Puts the trees of an image together.
 ///
-/// `trust` goes into the root: what the running system takes for an update.
-///
 /// Errors: a package, module or program that is not there, files that collide, libraries that are
 /// missing.
 pub fn trees(
@@ -50,7 +47,6 @@ pub fn trees(
     version: &str,
     packages: &[Unpacked],
     programs: &Programs,
-    trust: &Trust,
 ) -> Result<Trees> {
     let board = &definitions.board;
     let (kernel_files, kernel) = find_kernel(packages)?;
@@ -70,8 +66,6 @@ pub fn trees(
         program("usr/bin/iota", &programs.agent, "agent")?,
     ]);
     made.extend(system(definitions, packages)?);
-    let trusted = Node::file(Content::bytes(trust.encode().into_bytes()), 0o644, "trust");
-    made.push((TreePath::new(ondisk::trust::PATH)?, trusted));
 
     let shipped: Vec<Package<'_>> = packages
         .iter()

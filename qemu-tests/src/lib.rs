@@ -9,6 +9,8 @@ pub mod console;
 pub mod disk;
 pub mod image;
 pub mod machine;
+pub mod sim;
+pub mod simdisk;
 pub mod tools;
 
 /// Whether tests that take minutes shall run; says so where they are left out.

@@ -8,6 +8,7 @@ mod bench;
 mod check;
 mod process;
 mod repro;
+mod sim;
 mod test;
 mod tidy;
 
@@ -17,6 +18,7 @@ cargo xtask VERB
   check    format, clippy, unit tests and tidy: the gate before every commit
   test     every test, those that boot an image in QEMU included
   repro    builds an image twice, in two directories at two times, and compares every byte
+  sim      cuts the power of simulated devices at every write: --states N --seed S
   bench    times builds and boots and prints one table
   tidy     only the rules about the source itself
 ";
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         "check" => check::run(),
         "test" => test::run(rest),
         "repro" => repro::run(rest),
+        "sim" => sim::run(rest),
         "bench" => bench::run(rest),
         "tidy" => tidy::run(),
         "help" | "--help" | "-h" => {

@@ -3,5 +3,6 @@
 
 mod boot;
 mod components;
+mod crashes;
 mod faults;
 mod formats;

@@ -2,7 +2,6 @@
 
 use agent::engine;
 use agent::status::Status;
-use ondisk::boot_args::BootArgs;
 use ondisk::system::{Container, Engine, System};
 
 use crate::fake::{Answer, Fake};
@@ -30,8 +29,7 @@ fn system(fake: &Fake) -> System {
 
 fn status(fake: &Fake) -> Status {
     let engine = engine::open("docker", &fake.socket).unwrap();
-    let boot = BootArgs::parse("quiet").map_err(|error| error.to_string());
-    Status::collect(boot, Err("not asked".to_owned()), &system(fake), Some(&*engine))
+    Status::collect("quiet", &system(fake), Some(&*engine))
 }
 
 #[test]

@@ -2,6 +2,4 @@
 
 mod install;
 mod make;
-mod memory;
 mod refuse;
-mod verbs;
