@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use ondisk::digest::Digest;
+use ondisk::keyring::Keyring;
 use ondisk::manifest::Unpacked as UnpackedLength;
 
 use crate::cli::RootFormat;
@@ -16,7 +17,7 @@ use crate::debian::catalog::Trust;
 use crate::debian::lock::LockedPackage;
 use crate::debian::obtain::{self, obtain};
 use crate::definitions::{Definitions, digest_of_inputs};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::hex;
 use crate::host::cargo::{Component, Components};
 use crate::host::progress::Progress;
@@ -107,7 +108,8 @@ pub fn build(plan: &Plan, host: &Host<'_>) -> Result<Summary> {
     outputs.begin()?;
     let (packages, programs) = gather(plan, host, &definitions)?;
     let version = version(plan, &inputs, &packages.locked);
-    let trees = recipe::trees(&definitions, &version, &packages.unpacked, &programs)?;
+    let trees =
+        recipe::trees(&definitions, &version, &packages.unpacked, &programs, &trust(plan)?)?;
     for note in &trees.notes {
         host.progress.warn(note);
     }
@@ -127,6 +129,17 @@ pub fn build(plan: &Plan, host: &Host<'_>) -> Result<Summary> {
         outputs.record_inputs(&inputs, &summary)?;
     }
     Ok(summary)
+}
+
+/// What the image takes for an update: the board's systems, signed with the key of this build.
+fn trust(plan: &Plan) -> Result<ondisk::trust::Trust> {
+    let keys = Keyring::new(vec![plan.key.trusted()?])
+        .map_err(|error| Error::new(format!("cannot put a key into the root: {error}")))?;
+    Ok(ondisk::trust::Trust {
+        board: plan.board.clone(),
+        profile: plan.profile.in_manifests(),
+        keys,
+    })
 }
 
 /// Everything that decides the outputs, in one digest.

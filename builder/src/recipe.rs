@@ -2,6 +2,7 @@
 //! reading contents of the store.
 
 use ondisk::system::System;
+use ondisk::trust::Trust;
 
 use crate::assemble::{self, Package, Parts};
 use crate::board::Board;
@@ -40,6 +41,8 @@ type Files = [(TreePath, Node)];
 
 /// Puts the trees of an image together.
 ///
+/// `trust` goes into the root: what the running system takes for an update.
+///
 /// Errors: a package, module or program that is not there, files that collide, libraries that are
 /// missing.
 pub fn trees(
@@ -47,6 +50,7 @@ pub fn trees(
     version: &str,
     packages: &[Unpacked],
     programs: &Programs,
+    trust: &Trust,
 ) -> Result<Trees> {
     let board = &definitions.board;
     let (kernel_files, kernel) = find_kernel(packages)?;
@@ -66,6 +70,8 @@ pub fn trees(
         program("usr/bin/iota", &programs.agent, "agent")?,
     ]);
     made.extend(system(definitions, packages)?);
+    let trusted = Node::file(Content::bytes(trust.encode().into_bytes()), 0o644, "trust");
+    made.push((TreePath::new(ondisk::trust::PATH)?, trusted));
 
     let shipped: Vec<Package<'_>> = packages
         .iter()

@@ -37,6 +37,14 @@ impl fmt::Display for Profile {
 }
 
 impl Profile {
+    /// The same in the words of what is signed.
+    pub fn in_manifests(self) -> ondisk::manifest::Profile {
+        match self {
+            Self::Development => ondisk::manifest::Profile::Development,
+            Self::Release => ondisk::manifest::Profile::Release,
+        }
+    }
+
     fn parse(word: &str) -> Option<Self> {
         [Self::Development, Self::Release].into_iter().find(|profile| profile.to_string() == word)
     }

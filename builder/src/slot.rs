@@ -27,7 +27,7 @@ use crate::image::erofs::{self, ImageSink};
 use crate::image::sparse::{Sparse, SparseImage};
 use crate::image::verity;
 use crate::report::{self, mib};
-use crate::sign::{Key, Profile};
+use crate::sign::Key;
 use crate::tree::Tree;
 
 /// A kernel or other payload that the loader unpacks.
@@ -132,10 +132,7 @@ pub fn write(
         board: contents.board.to_owned(),
         version: contents.version.to_owned(),
         rollback_index: contents.rollback_index,
-        profile: match contents.key.profile() {
-            Profile::Development => ondisk::manifest::Profile::Development,
-            Profile::Release => ondisk::manifest::Profile::Release,
-        },
+        profile: contents.key.profile().in_manifests(),
         root: root_part,
         verity: verity_part,
         kernel: kernel_part,

@@ -36,6 +36,13 @@ impl<D: ReadAt + ?Sized> ReadAt for &D {
     }
 }
 
+/// Whether a block device of this name may be a machine's own disk: devices that the kernel makes
+/// out of nothing or of other disks are none, and neither are drives for discs.
+pub fn is_disk_name(name: &str) -> bool {
+    let letters = name.trim_end_matches(|character: char| character.is_ascii_digit());
+    !matches!(letters, "loop" | "ram" | "zram" | "dm-" | "md" | "nbd" | "sr" | "fd")
+}
+
 /// Reading or writing went beyond the end of a device in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BeyondEnd;
@@ -143,5 +150,12 @@ mod tests {
         assert_eq!(&buffer, b"cd");
         assert_eq!(disk.read_at(7, &mut buffer), Err(BeyondEnd));
         assert_eq!(disk.read_at(u64::MAX, &mut buffer), Err(BeyondEnd));
+    }
+    #[test]
+    fn only_real_disks_are_opened() {
+        let disks = ["vda", "sda", "mmcblk0", "nvme0n1", "sdaa", "vdb"];
+        assert!(disks.into_iter().all(is_disk_name));
+        let others = ["loop0", "ram15", "zram0", "dm-0", "md127", "sr0", "fd0", "nbd3"];
+        assert!(!others.into_iter().any(is_disk_name));
     }
 }

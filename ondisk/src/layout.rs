@@ -26,6 +26,13 @@ pub const MANIFEST_AREA_BYTES: u64 = 64 * 1024;
 /// They are 4 MiB apart so that a card that loses the page around a write loses one copy only.
 pub const RECORD_OFFSETS: [u64; 2] = [0, 4 * MIB];
 
+/// Where the two copies of the trial log start, from the start of the record partition: as far from
+/// the record as there is room, so that losing a page around them seldom costs a copy of it.
+pub const TRIAL_LOG_OFFSETS: [u64; 2] = [2 * MIB, 6 * MIB];
+
+/// Size of a copy of the trial log.
+pub const TRIAL_LOG_BYTES: u64 = 16 * 1024;
+
 /// Size of the record partition.
 pub const RECORD_PARTITION_BYTES: u64 = 8 * MIB;
 
@@ -64,6 +71,7 @@ const MIB: u64 = 1024 * 1024;
 const _: () = {
     assert!(MANIFEST_AREA_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(RECORD_OFFSETS[1] + SECTOR_BYTES <= RECORD_PARTITION_BYTES);
+    assert!(TRIAL_LOG_OFFSETS[1] + TRIAL_LOG_BYTES <= RECORD_PARTITION_BYTES);
     assert!(RECORD_PARTITION_BYTES.is_multiple_of(PARTITION_ALIGNMENT_BYTES));
     assert!(DEFAULT_SLOT_BYTES.is_multiple_of(PARTITION_ALIGNMENT_BYTES));
 };

@@ -7,7 +7,8 @@
 //! Reading order: what is where on a disk ([`layout`], [`gpt`], [`boot_record`]), what a slot
 //! says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot is started
 //! ([`boot_state`]), what the started kernel is told ([`boot_args`]) and how a running system
-//! changes which slot is started ([`slot_change`]); what brings a new system ([`bundle`]).
+//! changes which slot is started ([`slot_change`]); what brings a new system
+//! ([`bundle`], [`trust`]) and what remains of one that failed ([`trial_log`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
@@ -28,4 +29,6 @@ pub mod layout;
 pub mod manifest;
 pub mod slot_change;
 pub mod system;
+pub mod trial_log;
+pub mod trust;
 pub mod verify;

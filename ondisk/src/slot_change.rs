@@ -149,7 +149,7 @@ fn prefer(record: &mut Record, slot: Slot) {
     record.slots[slot.other()].priority = SECOND;
 }
 
-/// Whether the loader would start it without calling that a last resort.
+/// Whether the loader would start it, and not in safe mode only.
 fn is_good(entry: &Entry) -> bool {
     matches!(entry.state, State::Proven | State::Unproven { tries: 1.. })
 }
@@ -182,7 +182,7 @@ pub enum Refused {
         /// What the record says about it.
         state: State,
     },
-    /// The running slot was found bad and is running as a last resort.
+    /// The running slot was found bad and runs in safe mode.
     Bad {
         /// Which slot.
         slot: Slot,

@@ -1,4 +1,6 @@
-//! The command line. Three verbs and two options need no parser from elsewhere.
+//! The command line. A few verbs and two options need no parser from elsewhere.
+
+use crate::update::Change;
 
 /// What `iota --help` prints.
 pub const HELP: &str = "\
@@ -7,20 +9,24 @@ The command of an Iota device
 Usage: iota [OPTIONS] COMMAND
 
 Commands:
-  status        Show the system, the container engine and the containers
-  services      Run the containers of this image and show their output (started by PID 1)
-  network-hook  Take over a network change (run by dhcpcd)
-  command-port  Run commands for the host of this virtual machine (started by PID 1)
-
-Options of status:
-      --json    Print the same facts as JSON
+  status                 Show the system, its slots, the container engine and the containers
+  update install FILE    Install a bundle into the other slot; it is started next, on trial.
+                         FILE is - for standard input, usb: for the newest *.bundle on a stick,
+                         usb:PATH for a file on a stick
+  update cancel          Give up the update that waits
+  commit                 Keep the system that runs, without waiting for the health check
+  rollback               Start the other system next
+  services               Run the containers of this image (started by PID 1)
+  network-hook           Take over a network change (run by dhcpcd)
+  command-port           Run commands for the host of this virtual machine (started by PID 1)
 
 Options:
+      --json         Print the same facts as JSON (all but services, network-hook, command-port)
       --system FILE  Read another system description than /usr/lib/iota/system
   -h, --help         Print this help
   -V, --version      Print the version
 
-Exit status: 0 done, 1 something declared does not run (status), 2 failed
+Exit status: 0 done, 1 nothing to do, or something declared does not run (status), 2 failed
 ";
 
 /// What to do.
@@ -33,6 +39,13 @@ pub enum Verb {
     /// Print the state of the device, as JSON if true.
     Status {
         /// For programs.
+        json: bool,
+    },
+    /// Change which system is started.
+    Change {
+        /// How.
+        change: Change,
+        /// Say what came of it as JSON.
         json: bool,
     },
     /// Attend to the containers.
@@ -59,41 +72,63 @@ impl Args {
         let (program, rest) = arguments.split_first().map_or(("", arguments), |(name, rest)| {
             (name.rsplit('/').next().unwrap_or_default(), rest)
         });
-        // dhcpcd gives its script no argument: the name says what is meant.
-        let mut verb = (program == "network-hook").then_some(Verb::NetworkHook);
+        let mut words = Vec::new();
+        let mut json = false;
         let mut rest = rest.iter().map(String::as_str);
         while let Some(argument) = rest.next() {
             match argument {
                 "-h" | "--help" | "help" => return Ok(args),
                 "-V" | "--version" => return Ok(Self { verb: Verb::Version, ..args }),
-                "--json" => match &mut verb {
-                    Some(Verb::Status { json }) => *json = true,
-                    _ => return Err("--json belongs after `status`".to_owned()),
-                },
+                "--json" => json = true,
                 "--system" => match rest.next() {
                     Some(file) => args.system = file.to_owned(),
                     None => return Err("--system needs a file".to_owned()),
                 },
-                option if option.starts_with('-') => {
+                option if option.starts_with('-') && option != "-" => {
                     return Err(format!("there is no option `{option}`"));
                 }
-                word if verb.is_none() => verb = Some(command(word)?),
-                word => return Err(format!("`{word}` is one word too many")),
+                word => words.push(word),
             }
         }
-        args.verb = verb.ok_or("a command is missing")?;
+        // dhcpcd gives its script no argument: the name says what is meant.
+        if program == "network-hook" && words.is_empty() {
+            words.push("network-hook");
+        }
+        args.verb = verb(&words, json)?;
         Ok(args)
     }
 }
 
-fn command(word: &str) -> Result<Verb, String> {
-    match word {
-        "status" => Ok(Verb::Status { json: false }),
-        "services" => Ok(Verb::Services),
-        "network-hook" => Ok(Verb::NetworkHook),
-        "command-port" => Ok(Verb::CommandPort),
-        other => Err(format!("there is no command `{other}`")),
+fn verb(words: &[&str], json: bool) -> Result<Verb, String> {
+    let change = |change| Ok(Verb::Change { change, json });
+    let (verb, rest): (Result<Verb, String>, &[&str]) = match words {
+        [] => return Err("a command is missing".to_owned()),
+        ["status", rest @ ..] => (Ok(Verb::Status { json }), rest),
+        ["update", "install", file, rest @ ..] => {
+            (change(Change::Install((*file).to_owned())), rest)
+        }
+        ["update", "install"] => return Err("`update install` needs a file".to_owned()),
+        ["update", "cancel", rest @ ..] => (change(Change::Cancel), rest),
+        ["update", ..] => return Err("`update` is followed by `install` or `cancel`".to_owned()),
+        ["commit", rest @ ..] => (change(Change::Commit), rest),
+        ["rollback", rest @ ..] => (change(Change::RollBack), rest),
+        [word, rest @ ..] => (silent(word, json), rest),
+    };
+    match rest {
+        [] => verb,
+        [word, ..] => verb.and(Err(format!("`{word}` is one word too many"))),
     }
+}
+
+/// The verbs that have no facts to tell.
+fn silent(word: &str, json: bool) -> Result<Verb, String> {
+    let verb = match word {
+        "services" => Verb::Services,
+        "network-hook" => Verb::NetworkHook,
+        "command-port" => Verb::CommandPort,
+        other => return Err(format!("there is no command `{other}`")),
+    };
+    if json { Err(format!("`{word}` has no --json")) } else { Ok(verb) }
 }
 
 #[cfg(test)]
@@ -104,6 +139,10 @@ mod tests {
         Args::parse(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
     }
 
+    fn install(file: &str, json: bool) -> Verb {
+        Verb::Change { change: Change::Install(file.to_owned()), json }
+    }
+
     #[test]
     fn command_lines_mean_what_they_say() {
         for (line, verb) in [
@@ -112,6 +151,12 @@ mod tests {
             ("iota --help", Verb::Help),
             ("iota status -h", Verb::Help),
             ("iota -V", Verb::Version),
+            ("iota --json status", Verb::Status { json: true }),
+            ("iota update install -", install("-", false)),
+            ("iota update install usb:a/b.bundle --json", install("usb:a/b.bundle", true)),
+            ("iota update cancel", Verb::Change { change: Change::Cancel, json: false }),
+            ("iota commit --json", Verb::Change { change: Change::Commit, json: true }),
+            ("iota rollback", Verb::Change { change: Change::RollBack, json: false }),
             ("iota services", Verb::Services),
             ("iota network-hook", Verb::NetworkHook),
             ("/usr/lib/iota/network-hook", Verb::NetworkHook),
@@ -128,8 +173,12 @@ mod tests {
             ("iota", "a command is missing"),
             ("iota stauts", "there is no command `stauts`"),
             ("iota status now", "`now` is one word too many"),
-            ("iota --json status", "--json belongs after `status`"),
-            ("iota services --json", "--json belongs after `status`"),
+            ("iota services --json", "`services` has no --json"),
+            ("iota update", "`update` is followed by `install` or `cancel`"),
+            ("iota update instal x", "`update` is followed by `install` or `cancel`"),
+            ("iota update install", "`update install` needs a file"),
+            ("iota update install x y", "`y` is one word too many"),
+            ("iota commit now", "`now` is one word too many"),
             ("iota --frob", "there is no option `--frob`"),
             ("iota status --system", "--system needs a file"),
         ] {

@@ -1,7 +1,7 @@
 //! The device's own command `iota`: talks to the engine, keeps the declared containers, reports.
 //!
 //! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`];
-//! for updates [`apply`].
+//! for updates [`update`] → [`own_disk`] → [`apply`].
 
 pub mod apply;
 pub mod archive;
@@ -11,8 +11,12 @@ pub mod console;
 pub mod engine;
 pub mod http;
 pub mod network;
+pub mod own_disk;
 pub mod port;
 pub mod services;
+pub mod slots;
 pub mod status;
+pub mod stick;
 pub mod stream;
 pub mod time;
+pub mod update;

@@ -10,7 +10,9 @@ use agent::console::Console;
 use agent::engine::{self, Engine};
 use agent::network::{Event, Files};
 use agent::services::{Pace, Services};
+use agent::slots::Slots;
 use agent::status::Status;
+use agent::update::{self, Change, Facts};
 use ondisk::system::System;
 
 fn main() -> ExitCode {
@@ -30,6 +32,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Help => print(HELP),
         Verb::Version => print(concat!("iota ", env!("CARGO_PKG_VERSION"), "\n")),
         Verb::Status { json } => status(&args.system, json),
+        Verb::Change { ref change, json } => change_system(change, json),
         Verb::Services => services(&args.system),
         Verb::NetworkHook => network_hook(),
         Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),
@@ -38,12 +41,23 @@ fn run(args: &Args) -> Result<ExitCode, String> {
 
 fn status(system: &str, json: bool) -> Result<ExitCode, String> {
     let system = read_system(system)?;
-    let command_line = fs::read_to_string("/proc/cmdline")
-        .map_err(|error| format!("cannot read /proc/cmdline: {error}"))?;
+    let facts = Facts::default();
     let engine = open_engine(&system);
-    let status = Status::collect(&command_line, &system, engine.as_deref());
+    let status = Status::collect(facts.boot(), Slots::find(&facts), &system, engine.as_deref());
     print(&if json { status.json() } else { status.text() })?;
     Ok(ExitCode::from(u8::from(!status.is_well())))
+}
+
+fn change_system(change: &Change, json: bool) -> Result<ExitCode, String> {
+    let outcome = update::run(change, &Facts::default(), &mut io::stderr());
+    if json {
+        print(&outcome.json())?;
+    } else if outcome.code() == 2 {
+        let _ = io::stderr().write_all(outcome.text().as_bytes());
+    } else {
+        print(&outcome.text())?;
+    }
+    Ok(ExitCode::from(outcome.code()))
 }
 
 fn services(path: &str) -> Result<ExitCode, String> {

@@ -7,12 +7,15 @@ use ondisk::system::System;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, Listed};
+use crate::slots::Slots;
 
 /// Everything there is to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// What the loader told, or why that is not known.
     pub boot: Result<BootArgs, String>,
+    /// What the disk says about the slots, or why that is not known.
+    pub slots: Result<Slots, String>,
     /// The engine's name, and its version and containers or why it does not answer.
     pub engine: Option<(String, Result<Answer, String>)>,
     /// Names of the declared containers.
@@ -30,7 +33,12 @@ pub struct Answer {
 
 impl Status {
     /// Asks everyone.
-    pub fn collect(command_line: &str, system: &System, engine: Option<&dyn Engine>) -> Self {
+    pub fn collect(
+        boot: Result<BootArgs, String>,
+        slots: Result<Slots, String>,
+        system: &System,
+        engine: Option<&dyn Engine>,
+    ) -> Self {
         let ask = |engine: &dyn Engine| -> Result<Answer, String> {
             let version = engine.version().map_err(|error| error.to_string())?;
             let containers = engine.list().map_err(|error| error.to_string())?;
@@ -38,7 +46,8 @@ impl Status {
         };
         let unknown = || Err("this program does not know the engine's API".to_owned());
         Self {
-            boot: BootArgs::parse(command_line).map_err(|error| error.to_string()),
+            boot,
+            slots,
             engine: system
                 .engine
                 .as_ref()
@@ -70,6 +79,7 @@ impl Status {
         match &self.boot {
             Ok(boot) => {
                 let trial = match boot.attempt {
+                    _ if boot.safe => "safe mode, without an engine".to_owned(),
                     0 => "proven".to_owned(),
                     attempt => format!("trial {attempt}"),
                 };
@@ -77,6 +87,12 @@ impl Status {
                 let _ = writeln!(text, "slot       {} ({trial})", boot.slot.letter());
             }
             Err(error) => drop(writeln!(text, "slot       unknown: {error}")),
+        }
+        match &self.slots {
+            Ok(slots) => text.push_str(&slots.text()),
+            // Without arguments of the loader there is no disk to look at: said above.
+            Err(error) if self.boot.is_ok() => drop(writeln!(text, "slots      unknown: {error}")),
+            Err(_) => {}
         }
         match &self.engine {
             None => text.push_str("engine     none\n"),
@@ -107,8 +123,13 @@ impl Status {
                 "slot": boot.slot.letter(),
                 "attempt": boot.attempt,
                 "version": boot.version,
+                "safe": boot.safe,
                 "disk": boot.disk.to_string(),
             }),
+            Err(error) => json!({ "error": error }),
+        };
+        let slots = match &self.slots {
+            Ok(slots) => slots.json(),
             Err(error) => json!({ "error": error }),
         };
         let engine = self.engine.as_ref().map(|(name, answer)| match answer {
@@ -128,6 +149,7 @@ impl Status {
         let document = json!({
             "well": self.is_well(),
             "boot": boot,
+            "slots": slots,
             "engine": engine,
             "containers": containers.collect::<Vec<Value>>(),
             "missing": self.missing().collect::<Vec<_>>(),
@@ -158,6 +180,7 @@ mod tests {
         );
         Status {
             boot: BootArgs::parse(&command_line).map_err(|error| error.to_string()),
+            slots: Err("no disk here".to_owned()),
             engine: Some(("docker".to_owned(), answer)),
             declared: vec!["hello".to_owned(), "web".to_owned()],
         }
@@ -171,12 +194,23 @@ mod tests {
             [containers, vec![Listed { image: id, ..listed("id", "exited") }]].concat();
         let status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
         let expected = "version    2026.11.0+dev\nslot       b (trial 2)\n\
+            slots      unknown: no disk here\n\
             engine     docker 26.1.5, ready\ncontainer  hello (iota/x:1): running a while\n\
             container  mine (iota/x:1): exited a while\n\
             container  id (0123456789ab): exited a while\n\
             container  web: declared, but not there\n";
         assert_eq!(status.text(), expected);
         assert!(!status.is_well());
+    }
+
+    #[test]
+    fn safe_mode_is_told_as_such() {
+        let mut status = status(Err("cannot connect".to_owned()));
+        if let Ok(boot) = &mut status.boot {
+            boot.safe = true;
+        }
+        let expected = "slot       b (safe mode, without an engine)\n";
+        assert!(status.text().contains(expected), "{}", status.text());
     }
 
     #[test]
@@ -200,7 +234,8 @@ mod tests {
         let down = status(Err("cannot connect".to_owned()));
         assert!(!down.is_well());
         assert!(down.text().contains("engine     docker: cannot connect\n"));
-        let plain = Status { engine: None, declared: Vec::new(), boot: Err("no".to_owned()) };
+        let (boot, slots) = (Err("no".to_owned()), Err("no".to_owned()));
+        let plain = Status { engine: None, declared: Vec::new(), boot, slots };
         assert!(plain.is_well());
         assert_eq!(plain.text(), "slot       unknown: no\nengine     none\n");
     }

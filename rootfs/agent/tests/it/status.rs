@@ -2,6 +2,7 @@
 
 use agent::engine;
 use agent::status::Status;
+use ondisk::boot_args::BootArgs;
 use ondisk::system::{Container, Engine, System};
 
 use crate::fake::{Answer, Fake};
@@ -29,7 +30,8 @@ fn system(fake: &Fake) -> System {
 
 fn status(fake: &Fake) -> Status {
     let engine = engine::open("docker", &fake.socket).unwrap();
-    Status::collect("quiet", &system(fake), Some(&*engine))
+    let boot = BootArgs::parse("quiet").map_err(|error| error.to_string());
+    Status::collect(boot, Err("not asked".to_owned()), &system(fake), Some(&*engine))
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn a_version_that_failed_is_remembered_and_still_installed_on_request() {
 #[test]
 fn one_broken_copy_of_the_record_is_mended_on_the_way() {
     let mut disk = disk();
-    disk[4096 + 20] ^= 1;
+    disk[65536 + 20] ^= 1;
     assert!(copies(&disk).first.is_err());
     install(&mut disk, &bundle(&System::new("2.0", 6, 1))).unwrap();
     assert!(copies(&disk).first.is_ok() && copies(&disk).second.is_ok());

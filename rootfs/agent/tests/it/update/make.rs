@@ -20,8 +20,11 @@ pub(crate) const BOARD: &str = "test-board";
 /// Seed of the key that the device trusts.
 pub(crate) const TRUSTED: u8 = 1;
 
+/// Behind the partition table.
+pub(crate) const RECORD_OFFSET: u64 = 64 * 1024;
+
 pub(crate) const PLACE: Place = Place {
-    record: Extent { offset: 4096, length: RECORD_PARTITION_BYTES },
+    record: Extent { offset: RECORD_OFFSET, length: RECORD_PARTITION_BYTES },
     slots: PerSlot {
         a: Extent { offset: 9 * MIB, length: SLOT_BYTES },
         b: Extent { offset: 11 * MIB, length: SLOT_BYTES },

@@ -2,4 +2,6 @@
 
 mod install;
 mod make;
+mod memory;
 mod refuse;
+mod verbs;

@@ -103,8 +103,8 @@ fn a_trial_does_not_overwrite_what_it_can_fall_back_to() {
 #[test]
 fn a_record_that_is_lost_is_left_to_the_loader() {
     let mut disk = disk();
-    disk[4096 + 100] ^= 1;
-    disk[4096 + 4 * 1024 * 1024 + 100] ^= 1;
+    disk[65536 + 100] ^= 1;
+    disk[65536 + 4 * 1024 * 1024 + 100] ^= 1;
     let before = disk.clone();
     let error = install(&mut disk, &bundle(&system())).unwrap_err();
     assert!(matches!(error.cause, Cause::RecordUnreadable));

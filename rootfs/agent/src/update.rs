@@ -1,0 +1,289 @@
+//! The verbs that change which system is started: `iota update install|cancel`, `iota commit`,
+//! `iota rollback`. The edge around [`apply`](crate::apply) and `ondisk::slot_change`: finds the
+//! disk, takes the lock, says what happened.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use ondisk::boot_args::BootArgs;
+use ondisk::boot_record::{self, ChangeError, Reason, Record};
+use ondisk::layout::Slot;
+use ondisk::slot_change::{self, Refused};
+use ondisk::trust::{self, Trust};
+use serde_json::{Value, json};
+
+use crate::apply::{self, Left, Progress, Rules, Source};
+use crate::own_disk::{Devices, Lock, OwnDisk};
+use crate::stick::Stick;
+
+/// Where this program finds what it needs to know.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The kernel's devices.
+    pub devices: Devices,
+    /// What the kernel was told.
+    pub command_line: PathBuf,
+    /// What may be installed.
+    pub trust: PathBuf,
+    /// Locks and mount points of this start.
+    pub run: PathBuf,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            devices: Devices::default(),
+            command_line: "/proc/cmdline".into(),
+            trust: trust::PATH.into(),
+            run: "/run/iota".into(),
+        }
+    }
+}
+
+impl Facts {
+    /// How the loader started this system.
+    pub fn boot(&self) -> Result<BootArgs, String> {
+        BootArgs::parse(&read(&self.command_line)?).map_err(|error| error.to_string())
+    }
+
+    /// What this system takes for an update.
+    pub fn trust(&self) -> Result<Trust, String> {
+        let text = read(&self.trust)?;
+        Trust::parse(&text).map_err(|error| format!("{}: {error}", self.trust.display()))
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// What to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Install the bundle of a file, `-` for standard input, `usb:` or `usb:PATH` for a stick.
+    Install(String),
+    /// Give up the update that waits.
+    Cancel,
+    /// Keep the system that runs.
+    Commit,
+    /// Start the other system next.
+    RollBack,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It has happened; in words, and the facts.
+    Done(String, Value),
+    /// It was so already, or there is nothing to do it with.
+    Nothing(String),
+    /// It did not happen.
+    Failed {
+        /// What and why, in one clause.
+        error: String,
+        /// What to do next.
+        hint: Option<String>,
+        /// What it left behind, if it got as far as changing something.
+        left: Option<&'static str>,
+    },
+}
+
+impl Outcome {
+    /// The exit status: 0 done, 1 nothing to do, 2 failed.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Done(..) => 0,
+            Self::Nothing(_) => 1,
+            Self::Failed { .. } => 2,
+        }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Done(text, _) => format!("{text}\n"),
+            Self::Nothing(reason) => format!("nothing to do: {reason}\n"),
+            Self::Failed { error, hint, left } => {
+                let left = left.map(|left| format!("\n{left}")).unwrap_or_default();
+                let hint = hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+                format!("error: {error}{left}{hint}\n")
+            }
+        }
+    }
+
+    /// The same facts for programs, in one line.
+    pub fn json(&self) -> String {
+        let value = match self {
+            Self::Done(_, facts) => {
+                let mut value = json!({ "result": "done" });
+                if let (Some(to), Some(from)) = (value.as_object_mut(), facts.as_object()) {
+                    to.extend(from.clone());
+                }
+                value
+            }
+            Self::Nothing(reason) => json!({ "result": "nothing", "reason": reason }),
+            Self::Failed { error, hint, left } => {
+                json!({ "result": "failed", "error": error, "hint": hint, "left": left })
+            }
+        };
+        format!("{value}\n")
+    }
+}
+
+impl From<String> for Outcome {
+    /// A message may carry its hint in a second line.
+    fn from(message: String) -> Self {
+        let (error, hint) = match message.split_once("\nhint: ") {
+            Some((error, hint)) => (error.to_owned(), Some(hint.to_owned())),
+            None => (message, None),
+        };
+        Self::Failed { error, hint, left: None }
+    }
+}
+
+/// Makes a change; progress goes to `lines`, a line a step.
+pub fn run(change: &Change, facts: &Facts, lines: &mut dyn Write) -> Outcome {
+    let result = Lock::take(&facts.run.join("update.lock")).and_then(|lock| {
+        let boot = facts.boot()?;
+        let disk = OwnDisk::open_to_write(&facts.devices, &boot)?;
+        Ok((lock, disk))
+    });
+    let (_lock, mut disk) = match result {
+        Ok(opened) => opened,
+        Err(message) => return message.into(),
+    };
+    match change {
+        Change::Install(source) => install(source, facts, &mut disk, lines),
+        Change::Cancel => {
+            let done = |slot: Slot| format!("the update in slot {} is given up", slot.other());
+            change_record(&mut disk, slot_change::cancel, done)
+        }
+        Change::Commit => {
+            let done = |slot| format!("slot {slot} is committed");
+            change_record(&mut disk, slot_change::commit, done)
+        }
+        Change::RollBack => {
+            let roll_back = |record: &Record, running| {
+                slot_change::roll_back(record, running, Reason::REJECTED)
+            };
+            let done = |slot: Slot| format!("slot {} is started next", slot.other());
+            change_record(&mut disk, roll_back, done)
+        }
+    }
+}
+
+fn change_record(
+    disk: &mut OwnDisk,
+    rule: impl FnOnce(&Record, Slot) -> Result<Record, Refused>,
+    done: impl FnOnce(Slot) -> String,
+) -> Outcome {
+    let running = disk.place.running;
+    let changed =
+        boot_record::change(&mut disk.device, disk.place.record, |record| rule(record, running));
+    match changed {
+        Ok(_) => Outcome::Done(done(running), json!({ "running": running.letter() })),
+        Err(ChangeError::Refused(refused)) if refused.is_nothing_to_do() => {
+            Outcome::Nothing(refused.to_string())
+        }
+        Err(error) => error.to_string().into(),
+    }
+}
+
+fn install(source: &str, facts: &Facts, disk: &mut OwnDisk, lines: &mut dyn Write) -> Outcome {
+    let trust = match facts.trust() {
+        Ok(trust) => trust,
+        Err(message) => return message.into(),
+    };
+    if source == "-" {
+        let source = Source { bytes: io::stdin().lock(), length: None };
+        return install_from(source, &trust, disk, lines);
+    }
+    let opened = match source.strip_prefix("usb:") {
+        None => Ok((None, PathBuf::from(source))),
+        Some(wanted) => Stick::find(&facts.devices, &disk.name, &facts.run.join("stick"), wanted)
+            .map(|stick| {
+                let bundle = stick.bundle.clone();
+                (Some(stick), bundle)
+            }),
+    };
+    // The stick stays mounted until the bundle has been read.
+    let (_stick, path) = match opened {
+        Ok(opened) => opened,
+        Err(message) => return message.into(),
+    };
+    let file = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
+    match file {
+        Ok((data, file)) => {
+            // A pipe with a name has no length.
+            let length = data.is_file().then_some(data.len());
+            install_from(Source { bytes: file, length }, &trust, disk, lines)
+        }
+        Err(error) => format!("cannot read {}: {error}", path.display()).into(),
+    }
+}
+
+fn install_from<S: Read>(
+    source: Source<S>,
+    trust: &Trust,
+    disk: &mut OwnDisk,
+    lines: &mut dyn Write,
+) -> Outcome {
+    let rules = Rules { board: &trust.board, profile: trust.profile, keys: &trust.keys };
+    let mut shown = Shown::default();
+    let mut progress = |step| shown.show(step, lines);
+    let installed = apply::install(&mut disk.device, &disk.place, &rules, source, &mut progress);
+    match installed {
+        Ok(apply::Installed { slot, version, image_bytes, kept_bytes }) => {
+            let text =
+                format!("{version} is installed in slot {slot} and is started next, on trial");
+            let facts = json!({
+                "slot": slot.letter(),
+                "version": version,
+                "image-bytes": image_bytes,
+                "kept-bytes": kept_bytes,
+            });
+            Outcome::Done(text, facts)
+        }
+        Err(error) if error.is_nothing_to_do() => Outcome::Nothing(error.to_string()),
+        Err(error) => Outcome::Failed {
+            error: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+            left: match error.left {
+                Left::Untouched => Some("nothing was changed"),
+                Left::Empty => {
+                    Some("the other slot is empty now; the running system is not affected")
+                }
+                Left::Unsure => {
+                    Some("the record could not be written; the running system is not affected")
+                }
+            },
+        },
+    }
+}
+
+/// Prints a line for every tenth of the way.
+#[derive(Default)]
+struct Shown {
+    last: Option<(&'static str, u64)>,
+}
+
+impl Shown {
+    fn show(&mut self, step: Progress, lines: &mut dyn Write) {
+        let (word, done, kept, total) = match step {
+            Progress::Writing { done, kept, total } => ("writing", done, kept, total),
+            Progress::ReadingBack { done, total } => ("reading back", done, 0, total),
+        };
+        let tenths = (done * 10).checked_div(total).unwrap_or(10);
+        if self.last == Some((word, tenths)) {
+            return;
+        }
+        self.last = Some((word, tenths));
+        let mb = |bytes: u64| bytes / 1_000_000;
+        let kept =
+            if kept == 0 { String::new() } else { format!(", {} MB were there already", mb(kept)) };
+        // Nobody has to listen.
+        let _ =
+            writeln!(lines, "{word} {} % ({} of {} MB{kept})", tenths * 10, mb(done), mb(total));
+    }
+}
