@@ -32,6 +32,7 @@ pub struct Engine {
 #[derive(Clone, Debug)]
 pub struct Host {
     hostname: String,
+    health: Option<system::Health>,
     part: Part,
 }
 
@@ -57,7 +58,7 @@ impl Engine {
             toml::from_str(text).map_err(|e| Error::new(toml_message(&e))).context(shown)?;
         let engine = raw.check(name).context(shown)?;
         // Nothing but a whole description can be checked by PID 1's own rules.
-        let alone = Host { hostname: "check".to_owned(), part: Part::default() };
+        let alone = Host { hostname: "check".to_owned(), health: None, part: Part::default() };
         alone.describe(Some(&engine), &[]).context(shown)?;
         Ok(engine)
     }
@@ -79,13 +80,16 @@ impl Host {
     /// Order of services: the host's that do not wait for the engine, the engine, the rest.
     pub fn describe(&self, engine: Option<&Engine>, containers: &[Container]) -> Result<System> {
         let waits = |service: &&Service| service.after.iter().any(|name| name == ANY_ENGINE);
-        let mut system = System { hostname: self.hostname.clone(), ..System::default() };
+        let hostname = self.hostname.clone();
+        let mut system = System { hostname, health: self.health.clone(), ..System::default() };
         system.add(&self.part);
         system.services = self.part.services.iter().filter(|s| !waits(s)).cloned().collect();
         if let Some(engine) = engine {
             system.add(&engine.part);
             system.modules.extend(engine.modules.iter().cloned());
-            system.services.extend(engine.part.services.iter().cloned());
+            let of_engine =
+                |service: &Service| Service { skip_in_safe_mode: true, ..service.clone() };
+            system.services.extend(engine.part.services.iter().map(of_engine));
             system.engine = Some(system::Engine {
                 name: engine.name.clone(),
                 service: engine.name.clone(),
@@ -96,6 +100,7 @@ impl Host {
         for mut service in self.part.services.iter().filter(waits).cloned() {
             service.after.retain(|name| name != ANY_ENGINE);
             service.after.extend(engine.map(|engine| engine.name.clone()));
+            service.skip_in_safe_mode = engine.is_some();
             system.services.push(service);
         }
         system.containers = containers.to_vec();
@@ -142,8 +147,18 @@ struct RawEngine {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawHealth {
+    service: String,
+    window_s: u32,
+    limit_s: u32,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawHost {
     hostname: String,
+    health: Option<RawHealth>,
     #[serde(default)]
     sysctl: Vec<RawSysctl>,
     #[serde(default)]
@@ -303,8 +318,14 @@ impl RawEngine {
 
 impl RawHost {
     fn check(self) -> Result<Host> {
+        let health = |raw: RawHealth| {
+            reason("health", &raw.service, &raw.reason)?;
+            let RawHealth { service, window_s, limit_s, .. } = raw;
+            Ok(system::Health { service, window_s, limit_s })
+        };
         Ok(Host {
             hostname: self.hostname,
+            health: self.health.map(health).transpose()?,
             part: Part {
                 sysctls: all(self.sysctl, RawSysctl::check)?,
                 tmpfs: all(self.tmpfs, RawTmpfs::check)?,
@@ -397,6 +418,7 @@ impl RawService {
                 RawOutput::Log => Output::Log,
                 RawOutput::Verbatim => Output::Verbatim,
             },
+            skip_in_safe_mode: false,
             oom_score_adjust: self.oom_score_adjust,
         })
     }
@@ -446,8 +468,15 @@ mod tests {
         let engine = Engine::parse(DOCKER, "docker").unwrap();
         let system = Host::parse(HOST).unwrap().describe(Some(&engine), &[]).unwrap();
         let names: Vec<&str> = system.services.iter().map(|service| &*service.name).collect();
-        assert_eq!(names, ["network", "commands", "containerd", "docker", "agent"]);
+        assert_eq!(names, ["network", "commands", "containerd", "docker", "agent", "health"]);
         assert_eq!(system.service("agent").unwrap().after, ["docker"]);
+        let safe: Vec<&str> = system
+            .services
+            .iter()
+            .filter(|service| !service.skip_in_safe_mode)
+            .map(|service| &*service.name)
+            .collect();
+        assert_eq!(safe, ["network", "commands"], "what is left without an engine");
         assert!(matches!(&system.service("docker").unwrap().ready,
             Ready::Http { socket, path } if socket == "/run/docker.sock" && path == "/_ping"));
         let text = system.encode().unwrap();

@@ -3,14 +3,16 @@
 //! Other disks are never used, whatever their partitions are called: a stick with an image of the
 //! same product must not be mistaken for the machine's own disk.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use ondisk::boot_args::DiskId;
 use ondisk::device::{FileDevice, is_disk_name};
 use ondisk::gpt::Table;
-use ondisk::layout::Slot;
+use ondisk::layout::{Extent, Slot};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::failure::{Context, Failure, Result};
@@ -33,6 +35,39 @@ pub(crate) struct OwnDisk {
     pub(crate) slot: PathBuf,
     /// The data partition, if there is one.
     pub(crate) data: Option<PathBuf>,
+    /// Where the record lies, if there is one.
+    pub(crate) record: Option<RecordPlace>,
+}
+
+/// Where the record lies: a stretch of the whole disk. The agent opens the whole disk too; two
+/// views of the same bytes through different nodes would not agree, since each has its own cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecordPlace {
+    /// The disk.
+    pub(crate) disk: PathBuf,
+    /// The bytes of the record partition.
+    pub(crate) extent: Extent,
+}
+
+/// `/dev/vda@71303168+8388608`: how one stage of PID 1 tells the next.
+impl fmt::Display for RecordPlace {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Extent { offset, length } = self.extent;
+        write!(out, "{}@{offset}+{length}", self.disk.display())
+    }
+}
+
+impl FromStr for RecordPlace {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = text.rsplit_once('@').and_then(|(disk, place)| {
+            let (offset, length) = place.split_once('+')?;
+            let extent = Extent { offset: offset.parse().ok()?, length: length.parse().ok()? };
+            Some(Self { disk: disk.into(), extent })
+        });
+        parts.ok_or_else(|| Failure::new(format!("`{text}` is no place of a record")))
+    }
 }
 
 /// Waits for the disk with this id.
@@ -94,7 +129,12 @@ fn partitions(disk: &str, table: &Table, slot: Slot) -> Result<OwnDisk> {
         Ok(partition) => node(disk, partition.number).ok(),
         Err(_) => None,
     };
-    Ok(OwnDisk { slot: node(disk, slot.number)?, data })
+    let record = table.record().ok();
+    let record = record.map(|partition| RecordPlace {
+        disk: Path::new("/dev").join(disk),
+        extent: partition.extent,
+    });
+    Ok(OwnDisk { slot: node(disk, slot.number)?, data, record })
 }
 
 /// Device node of a partition. Its name is the kernel's affair (vda3, mmcblk0p3): it is looked up.

@@ -18,12 +18,15 @@ use crate::disk::{self, OwnDisk};
 use crate::failure::{Context, Failure, Result};
 use crate::log::{self, say};
 use crate::module_loader::insert;
+use crate::trial::Trial;
 use crate::{device_mapper, linux, netlink, plan, power, sys};
 
 /// The late stage's program in the root.
 const LATE: &str = "/usr/lib/iota/init";
 /// What hands the data partition's device to the late stage.
 pub(crate) const DATA_ARGUMENT: &str = "data=";
+/// What tells the late stage where the record is.
+pub(crate) const RECORD_ARGUMENT: &str = "record=";
 
 const MODULES: &str = "/lib/modules";
 const ROOT: &str = "/sysroot";
@@ -35,11 +38,15 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs the early stage; comes back from it only to restart.
 pub(crate) fn run() -> ! {
-    let failure = match start() {
+    let mut trial = None;
+    let failure = match start(&mut trial) {
         Ok(never) => match never {},
         Err(failure) => failure,
     };
     say(&format!("cannot start: {failure}"));
+    if let Some(trial) = &mut trial {
+        trial.failed(&failure.to_string());
+    }
     say(&format!("restarting in {} seconds", PAUSE.as_secs()));
     std::thread::sleep(PAUSE);
     power::restart_now()
@@ -47,7 +54,8 @@ pub(crate) fn run() -> ! {
 
 enum Never {}
 
-fn start() -> Result<Never> {
+/// `trial` is set as soon as it is known whether this start is one, and where that can be noted.
+fn start(trial: &mut Option<Trial>) -> Result<Never> {
     for mount in &plan::kernel_mounts() {
         linux::do_mount(mount).context(&mount.path)?;
     }
@@ -59,6 +67,7 @@ fn start() -> Result<Never> {
     say(&format!("{count} modules loaded"));
     let disk = disk::wait_for(args.disk, args.slot, &events)?;
     drop(events);
+    *trial = Trial::of(&args, disk.record.clone(), None, log::now_ms());
     let root = open_verity(&disk.slot, &args.verity)?;
     mount_root(&root)?;
     say("root mounted");
@@ -139,6 +148,9 @@ fn switch_root(disk: &OwnDisk) -> Result<Never> {
     late.env_clear();
     if let Some(data) = &disk.data {
         late.arg(format!("{DATA_ARGUMENT}{}", data.display()));
+    }
+    if let Some(record) = &disk.record {
+        late.arg(format!("{RECORD_ARGUMENT}{record}"));
     }
     log::drain();
     Err(late.exec()).context(LATE)

@@ -2,16 +2,19 @@
 
 use std::fs;
 
+use ondisk::boot_args::BootArgs;
 use ondisk::system::{self, System};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::{RebootCommand, reboot};
 
-use crate::early::DATA_ARGUMENT;
+use crate::disk::RecordPlace;
+use crate::early::{DATA_ARGUMENT, RECORD_ARGUMENT};
 use crate::failure::{Context, Result};
 use crate::log::{self, say};
 use crate::module_loader::{self, Loader};
 use crate::plan::{self, Facts};
 use crate::supervisor::Supervisor;
+use crate::trial::Trial;
 use crate::{linux, netlink, sys};
 
 /// Open files: the soft limit is what old programs that use select() survive, the hard one is what
@@ -20,6 +23,7 @@ const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
 /// Runs the late stage until the machine goes down.
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
+    let arguments: Vec<String> = arguments.collect();
     log::open_console();
     log::keep_lines();
     say("late stage");
@@ -27,15 +31,24 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
     let events = netlink::open_events();
     set_limits();
     let system = description();
+    let (mut trial, safe) = started_as(&system, value(&arguments, RECORD_ARGUMENT));
+    if let Some(trial) = &mut trial {
+        trial.reached("root mounted");
+    }
     let modules = Loader::open();
-    let facts = Facts { filesystems: filesystems(), data_device: data_device(arguments) };
+    let facts = Facts { filesystems: filesystems(), data_device: value(&arguments, DATA_ARGUMENT) };
     let plan = plan::late(&system, &facts);
     // The modules come in while the mounts are made; a mount that needs one waits for it alone.
     let work = module_loader::start(modules.clone(), plan::modules(&system, &facts));
     let settings = linux::perform(plan, &modules);
     say("system prepared");
     let engine = system.engine.map(|engine| engine.service);
-    let mut supervisor = Supervisor::new(system.services, engine);
+    let mut services = system.services;
+    if safe {
+        say("safe mode: no engine; install a good system with `iota update install`");
+        services.retain(|service| !service.skip_in_safe_mode);
+    }
+    let mut supervisor = Supervisor::new(services, engine, trial);
     // Before the devices want the processors and the disk.
     supervisor.start_services();
     match work {
@@ -83,6 +96,24 @@ fn filesystems() -> Vec<String> {
     text.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_owned).collect()
 }
 
-fn data_device(mut arguments: impl Iterator<Item = String>) -> Option<String> {
-    arguments.find_map(|argument| argument.strip_prefix(DATA_ARGUMENT).map(str::to_owned))
+/// What the early stage passed on under this name.
+fn value(arguments: &[String], name: &str) -> Option<String> {
+    arguments.iter().find_map(|argument| argument.strip_prefix(name)).map(str::to_owned)
+}
+
+/// The trial that this start is, if it is one, and whether it is in safe mode.
+fn started_as(system: &System, record: Option<String>) -> (Option<Trial>, bool) {
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let args = match BootArgs::parse(&line) {
+        Ok(args) => args,
+        // The early stage read the same line; without a loader's words nothing is on trial.
+        Err(error) => {
+            say(&format!("kernel command line: {error}"));
+            return (None, false);
+        }
+    };
+    let place = record.and_then(|text| {
+        text.parse::<RecordPlace>().inspect_err(|failure| say(&failure.to_string())).ok()
+    });
+    (Trial::of(&args, place, system.health.clone(), log::now_ms()), args.safe)
 }

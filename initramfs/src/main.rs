@@ -14,6 +14,7 @@ mod modprobe;
 mod plan;
 mod services;
 mod supervisor;
+mod trial;
 
 mod disk;
 mod linux;

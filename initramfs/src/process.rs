@@ -44,6 +44,7 @@ pub(crate) fn start(index: usize, service: &Service) -> Result<(Pid, OutputPipe)
         lines: Lines::default(),
         name: service.name.clone(),
         output: service.output,
+        last: String::new(),
     };
     Ok((pid.ok_or_else(|| Failure::new("no process id"))?, pipe))
 }
@@ -84,9 +85,16 @@ pub(crate) struct OutputPipe {
     lines: Lines,
     name: String,
     output: Output,
+    /// The last whole line.
+    last: String,
 }
 
 impl OutputPipe {
+    /// The last line that came, empty if none did.
+    pub(crate) fn last(&self) -> &str {
+        &self.last
+    }
+
     /// Logs what there is; gives whether more may come.
     pub(crate) fn read(&mut self) -> bool {
         let mut buffer = [0; LINE_BYTES];
@@ -106,8 +114,11 @@ impl OutputPipe {
     }
 
     fn log(&mut self, bytes: &[u8]) {
-        let Self { lines, name, output, .. } = self;
-        lines.push(bytes, |line| log::service(name, line, *output));
+        let Self { lines, name, output, last, .. } = self;
+        lines.push(bytes, |line| {
+            log::service(name, line, *output);
+            line.clone_into(last);
+        });
     }
 
     fn log_rest(&mut self) {

@@ -23,6 +23,7 @@ use crate::plan::Step;
 use crate::power::{self, End, PowerKey};
 use crate::process::{self, OutputPipe};
 use crate::services::{Action, Services, Verdict};
+use crate::trial::{self, Trial};
 use crate::uevent::Uevent;
 use crate::watchdog::Watchdog;
 
@@ -46,6 +47,10 @@ pub(crate) struct Supervisor {
     events: Option<OwnedFd>,
     signals: Option<OwnedFd>,
     log_socket: Option<UnixListener>,
+    /// The trial that this start is, until it is judged.
+    trial: Option<Trial>,
+    /// What the last service said last whose output has ended.
+    last_words: Option<(usize, String)>,
     /// How the machine goes down, and when no service is waited for any more.
     ending: Option<(End, u64)>,
 }
@@ -62,8 +67,12 @@ enum Source {
 }
 
 impl Supervisor {
-    /// A supervisor of services, one of which may run the engine.
-    pub(crate) fn new(services: Vec<Service>, engine: Option<String>) -> Self {
+    /// A supervisor of services, one of which may run the engine, of a system that may be on trial.
+    pub(crate) fn new(
+        services: Vec<Service>,
+        engine: Option<String>,
+        trial: Option<Trial>,
+    ) -> Self {
         Self {
             services: Services::new(services),
             engine,
@@ -75,6 +84,8 @@ impl Supervisor {
             events: None,
             signals: None,
             log_socket: open_log_socket(),
+            trial,
+            last_words: None,
             ending: None,
         }
     }
@@ -106,6 +117,9 @@ impl Supervisor {
                 && (self.services.is_stopped() || now >= deadline)
             {
                 power::finish(end, self.watchdog.take());
+            }
+            if self.trial.as_ref().is_some_and(|trial| trial.is_late(now)) {
+                self.trial_failed("not found healthy in time");
             }
             if let Some(watchdog) = &mut self.watchdog {
                 watchdog.feed(now);
@@ -153,6 +167,9 @@ impl Supervisor {
         let Some(service) = self.services.get(index) else { return };
         if self.engine.as_deref() == Some(&service.name) {
             say(&format!("engine {} starting", service.name));
+            if let Some(trial) = &mut self.trial {
+                trial.reached("engine started");
+            }
         } else {
             note(&format!("service {} starting", service.name));
         }
@@ -186,12 +203,42 @@ impl Supervisor {
             process::kill_group(&service.name);
         }
         let name = &service.name;
+        let judged = match &self.trial {
+            Some(trial) if !stopping => trial.after(name, success),
+            _ => trial::Verdict::Open,
+        };
+        let last_words = match judged {
+            trial::Verdict::Failed => self.last_words(index, how),
+            _ => String::new(),
+        };
         match verdict {
             Verdict::Restart { after_ms } => {
                 say(&format!("service {name} {how}; again in {after_ms} ms"));
             }
             Verdict::GivenUp => say(&format!("service {name} {how}; not started again")),
             Verdict::Done | Verdict::Stopped => note(&format!("service {name} {how}")),
+        }
+        match judged {
+            trial::Verdict::Open => {}
+            trial::Verdict::Passed => self.trial = None,
+            trial::Verdict::Failed => self.trial_failed(&last_words),
+        }
+    }
+
+    /// What a service said last, or else how it ended.
+    fn last_words(&self, index: usize, how: &str) -> String {
+        let open = self.pipes.iter().find(|pipe| pipe.index == index).map(OutputPipe::last);
+        // Its output may have ended before it did.
+        let ended = self.last_words.as_ref().filter(|(of, _)| *of == index);
+        let last = open.or(ended.map(|(_, line)| line.as_str()));
+        last.filter(|line| !line.is_empty()).unwrap_or(how).to_owned()
+    }
+
+    /// Keeps why and restarts: the loader tries again, or takes the other slot.
+    fn trial_failed(&mut self, cause: &str) {
+        if let Some(mut trial) = self.trial.take() {
+            trial.failed(cause);
+            self.shut_down(End::Restart, "the trial has failed");
         }
     }
 
@@ -235,7 +282,8 @@ impl Supervisor {
         let ending = self.ending.map(|(_, deadline)| deadline);
         // Without signals nobody would wake the loop for a child that ended.
         let blind = self.signals.is_none().then(|| now_ms().saturating_add(200));
-        [self.services.next_due(), watchdog, ending, blind].into_iter().flatten().min()
+        let trial = self.trial.as_ref().map(Trial::deadline_ms);
+        [self.services.next_due(), watchdog, trial, ending, blind].into_iter().flatten().min()
     }
 
     fn handle(&mut self, source: Source) {
@@ -251,7 +299,8 @@ impl Supervisor {
             },
             Source::Pipe(index) => {
                 if self.pipes.get_mut(index).is_some_and(|pipe| !pipe.read()) {
-                    self.pipes.swap_remove(index);
+                    let pipe = self.pipes.swap_remove(index);
+                    self.last_words = Some((pipe.index, pipe.last().to_owned()));
                 }
             }
         }

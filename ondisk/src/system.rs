@@ -17,6 +17,9 @@
 //!   service docker
 //!   api docker
 //!   socket /run/docker.sock
+//! health health                        the service whose success commits a trial
+//!   window-s 60                        everything has to run this long
+//!   limit-s 600                        a trial that has not succeeded by then has failed
 //! module br_netfilter                  loaded before the engine starts
 //! sysctl net.ipv4.ip_forward=1
 //! tmpfs /var mode=0755 size=25%        always nosuid,nodev
@@ -35,6 +38,7 @@
 //!   leftovers keep                     what happens to its children when it dies: keep or kill
 //!   output console                     or: log (ring only), verbatim (whole lines, own prefix)
 //!   oom-score-adjust -500
+//!   safe-mode skip                     not started in safe mode, where there is no engine
 //! container hello
 //!   image /usr/share/iota/images/hello.tar
 //!   argument /bin/busybox
@@ -69,6 +73,8 @@ pub struct System {
     pub hostname: String,
     /// The container engine; an image without one is a plain host.
     pub engine: Option<Engine>,
+    /// How a trial is judged; without it every trial fails when its tries are used up.
+    pub health: Option<Health>,
     /// Kernel modules that are loaded before the first service, whatever devices are found.
     pub modules: Vec<String>,
     /// Kernel settings.
@@ -98,6 +104,17 @@ pub struct Engine {
     pub api: String,
     /// Path of its unix socket.
     pub socket: String,
+}
+
+/// How a system on trial is judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The service that judges: it commits the trial and ends with status 0, or fails.
+    pub service: String,
+    /// Seconds for which everything has to run.
+    pub window_s: u32,
+    /// Seconds from the start of the services after which the trial has failed.
+    pub limit_s: u32,
 }
 
 /// One kernel setting.
@@ -187,6 +204,8 @@ pub struct Service {
     pub output: Output,
     /// The kernel's oom_score_adj, -1000 (never killed) to 1000.
     pub oom_score_adjust: i32,
+    /// It belongs to the engine or waits for it: left out in safe mode.
+    pub skip_in_safe_mode: bool,
 }
 
 /// When a service counts as ready.

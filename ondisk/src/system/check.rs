@@ -25,7 +25,8 @@ impl System {
             let earlier = self.containers.get(..index).unwrap_or_default();
             container.check(earlier)?;
         }
-        self.engine.as_ref().map_or(Ok(()), |engine| engine.check(self))
+        self.engine.as_ref().map_or(Ok(()), |engine| engine.check(self))?;
+        self.health.as_ref().map_or(Ok(()), |health| health.check(self))
     }
 
     fn check_mounts(&self) -> Result<(), Error> {
@@ -63,6 +64,22 @@ impl Engine {
             Some(_) => Ok(()),
             None => Err(fault(format!("engine: there is no service `{}`", self.service))),
         }
+    }
+}
+
+impl Health {
+    fn check(&self, system: &System) -> Result<(), Error> {
+        let Some(service) = system.service(&self.service) else {
+            return Err(fault(format!("health: there is no service `{}`", self.service)));
+        };
+        // It is asked once; what it says is the verdict.
+        if service.ready != Ready::Exit || service.restart != Restart::Never {
+            return Err(fault(format!("health: `{}` is not work to be done once", service.name)));
+        }
+        if self.window_s == 0 || self.window_s >= self.limit_s {
+            return Err(fault("health: the window must be above 0 and below the limit"));
+        }
+        Ok(())
     }
 }
 

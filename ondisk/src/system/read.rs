@@ -33,6 +33,7 @@ pub(super) fn read(text: &str) -> Result<System, Error> {
 enum Section {
     Top,
     Engine,
+    Health,
     Service,
     Container,
 }
@@ -44,6 +45,11 @@ fn read_item(system: &mut System, line: &str) -> Result<Section, Error> {
         "engine" => {
             system.engine = Some(Engine::named(value));
             return Ok(Section::Engine);
+        }
+        "health" => {
+            let service = value.to_owned();
+            system.health = Some(Health { service, window_s: 0, limit_s: 0 });
+            return Ok(Section::Health);
         }
         "module" => system.modules.push(value.to_owned()),
         "sysctl" => {
@@ -102,6 +108,10 @@ fn read_field(system: &mut System, section: Section, field: &str) -> Result<(), 
             Some(engine) => engine.read(key, value),
             None => false,
         },
+        Section::Health => match &mut system.health {
+            Some(health) => health.read(key, value)?,
+            None => false,
+        },
         Section::Service => match system.services.last_mut() {
             Some(service) => service.read(key, value)?,
             None => false,
@@ -131,6 +141,17 @@ impl Engine {
     }
 }
 
+impl Health {
+    fn read(&mut self, key: &str, value: &str) -> Result<bool, Error> {
+        match key {
+            "window-s" => self.window_s = number(value)?,
+            "limit-s" => self.limit_s = number(value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
 impl Service {
     /// A service with the settings that most have: root, restarted always, output on the console.
     pub fn named(name: &str) -> Self {
@@ -146,6 +167,7 @@ impl Service {
             leftovers: Leftovers::Kill,
             output: Output::Console,
             oom_score_adjust: 0,
+            skip_in_safe_mode: false,
         }
     }
 
@@ -161,6 +183,7 @@ impl Service {
             "leftovers" => self.leftovers = value.parse()?,
             "output" => self.output = value.parse()?,
             "oom-score-adjust" => self.oom_score_adjust = number(value)?,
+            "safe-mode" if value == "skip" => self.skip_in_safe_mode = true,
             _ => return Ok(false),
         }
         Ok(true)

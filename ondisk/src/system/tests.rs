@@ -9,6 +9,9 @@ engine docker
   service docker
   api docker
   socket /run/docker.sock
+health health
+  window-s 60
+  limit-s 600
 module br_netfilter
 module overlay
 sysctl net.ipv4.ip_forward=1
@@ -37,6 +40,16 @@ service docker
   leftovers keep
   output console
   oom-score-adjust -500
+  safe-mode skip
+service health
+  argument /usr/bin/iota
+  user 0:0
+  ready exit
+  restart never
+  stop-timeout-ms 5000
+  leftovers kill
+  output verbatim
+  oom-score-adjust 0
 container hello
   image /usr/share/iota/images/hello.tar
   argument /bin/busybox
@@ -50,6 +63,9 @@ fn a_description_survives_the_way_through_its_text() {
     let system = System::parse(SAMPLE).unwrap();
     assert_eq!(system.encode().unwrap(), SAMPLE);
     assert_eq!(system.service("docker").unwrap().arguments[1], "--label=a value with blanks");
+    let skipped = |name: &str| system.service(name).unwrap().skip_in_safe_mode;
+    assert!(skipped("docker") && !skipped("network"));
+    assert_eq!(system.health.unwrap().limit_s, 600);
     assert_eq!(system.engine.unwrap().socket, "/run/docker.sock");
     assert_eq!(system.containers[0].publish, [Publish { host: 8080, container: 80 }]);
 }
@@ -72,18 +88,18 @@ fn a_damaged_description_is_refused_with_its_line() {
     for (from, to, expected) in [
         ("iota-system 1", "iota-system 2", "line 1: not a description: expected `iota-system 1`"),
         ("hostname iota", "hostname", "line 2: `hostname` has no value"),
-        ("module overlay", "modul overlay", "line 8: unknown word `modul`"),
+        ("module overlay", "modul overlay", "line 11: unknown word `modul`"),
         ("  api docker", "  app docker", "line 5: `app` does not belong here"),
-        ("module overlay", "  module overlay", "line 8: `module` does not belong here"),
-        ("mode=0755", "mode=0759", "line 10: `0759` is not a mode"),
-        ("user 0:0", "user 0", "line 16: `0` has no `:`"),
-        ("stop-timeout-ms 2000", "stop-timeout-ms -1", "line 19: `-1` is not a number in range"),
+        ("module overlay", "  module overlay", "line 11: `module` does not belong here"),
+        ("mode=0755", "mode=0759", "line 13: `0759` is not a mode"),
+        ("user 0:0", "user 0", "line 19: `0` has no `:`"),
+        ("stop-timeout-ms 2000", "stop-timeout-ms -1", "line 22: `-1` is not a number in range"),
         (
             "output log",
             "output syslog",
-            "line 21: output goes to console, log or verbatim, not `syslog`",
+            "line 24: output goes to console, log or verbatim, not `syslog`",
         ),
-        ("publish 8080:80", "publish 8080:65536", "line 40: `65536` is not a number in range"),
+        ("publish 8080:80", "publish 8080:65536", "line 53: `65536` is not a number in range"),
     ] {
         refused(from, to, expected);
     }
@@ -113,6 +129,10 @@ fn a_description_that_makes_no_sense_is_refused() {
         ),
         ("adjust -500", "adjust -1001", "service docker: oom-score-adjust -1001 is out of range"),
         ("PATH=", "=", "service docker: environment `=/usr/sbin:/usr/bin` is not KEY=VALUE"),
+        ("health health", "health nobody", "health: there is no service `nobody`"),
+        ("health health", "health docker", "health: `docker` is not work to be done once"),
+        ("window-s 60", "window-s 600", "health: the window must be above 0 and below the limit"),
+        ("window-s 60", "window-s 0", "health: the window must be above 0 and below the limit"),
         ("net.ipv4", "../ipv4", "sysctl `../ipv4.ip_forward` is not a dotted name"),
     ] {
         refused(from, to, expected);
@@ -123,11 +143,11 @@ fn a_description_that_makes_no_sense_is_refused() {
 fn only_the_spelling_of_the_writer_is_read() {
     let why = |line: &str| format!("`{line}` is out of order, repeated or spelt differently");
     for (from, to, number, line) in [
-        ("mode=0755", "mode=755", 10, "tmpfs /var mode=755 size=25%"),
-        ("first=500", "first=0500", 18, "  restart always first=0500 longest=30000"),
+        ("mode=0755", "mode=755", 13, "tmpfs /var mode=755 size=25%"),
+        ("first=500", "first=0500", 21, "  restart always first=0500 longest=30000"),
         ("hostname iota\n", "hostname iota\nhostname iota\n", 3, "hostname iota"),
-        ("  output log\n", "", 21, "  oom-score-adjust 0"),
-        ("\n  output log", "\r\n  output log", 20, "  leftovers kill\r"),
+        ("  output log\n", "", 24, "  oom-score-adjust 0"),
+        ("\n  output log", "\r\n  output log", 23, "  leftovers kill\r"),
     ] {
         refused(from, to, &format!("line {number}: {}", why(line)));
     }

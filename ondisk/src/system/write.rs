@@ -17,6 +17,11 @@ impl System {
             line(text, "  api ", &engine.api);
             line(text, "  socket ", &engine.socket);
         }
+        if let Some(health) = &self.health {
+            line(text, "health ", &health.service);
+            line(text, "  window-s ", health.window_s);
+            line(text, "  limit-s ", health.limit_s);
+        }
         self.modules.iter().for_each(|name| line(text, "module ", name));
         for Sysctl { name, value } in &self.sysctls {
             line(text, "sysctl ", format_args!("{name}={value}"));
@@ -57,6 +62,9 @@ impl Service {
         line(text, "  leftovers ", self.leftovers);
         line(text, "  output ", self.output);
         line(text, "  oom-score-adjust ", self.oom_score_adjust);
+        if self.skip_in_safe_mode {
+            line(text, "  safe-mode ", "skip");
+        }
     }
 }
 
