@@ -16,12 +16,15 @@ Commands:
   update cancel          Give up the update that waits
   commit                 Keep the system that runs, without waiting for the health check
   rollback               Start the other system next
+  reboot                 Stop everything in order and start again
+  poweroff               Stop everything in order and switch off
   services               Run the containers of this image (started by PID 1)
+  health                 Judge a system on trial, and commit it when it is fit (started by PID 1)
   network-hook           Take over a network change (run by dhcpcd)
   command-port           Run commands for the host of this virtual machine (started by PID 1)
 
 Options:
-      --json         Print the same facts as JSON (all but services, network-hook, command-port)
+      --json         Print the same facts as JSON (status, update, commit, rollback)
       --system FILE  Read another system description than /usr/lib/iota/system
   -h, --help         Print this help
   -V, --version      Print the version
@@ -50,6 +53,12 @@ pub enum Verb {
     },
     /// Attend to the containers.
     Services,
+    /// Judge a trial.
+    Health,
+    /// Ask PID 1 to restart the machine.
+    Reboot,
+    /// Ask PID 1 to switch the machine off.
+    PowerOff,
     /// Take over a network change.
     NetworkHook,
     /// Run commands for the host of a virtual machine.
@@ -124,6 +133,9 @@ fn verb(words: &[&str], json: bool) -> Result<Verb, String> {
 fn silent(word: &str, json: bool) -> Result<Verb, String> {
     let verb = match word {
         "services" => Verb::Services,
+        "health" => Verb::Health,
+        "reboot" => Verb::Reboot,
+        "poweroff" => Verb::PowerOff,
         "network-hook" => Verb::NetworkHook,
         "command-port" => Verb::CommandPort,
         other => return Err(format!("there is no command `{other}`")),

@@ -96,7 +96,10 @@ mod tests {
     fn a_window_without_a_break_is_fit() {
         let mut gate = Gate::new(seconds(60));
         let engine = || Some("engine docker: no answer".to_owned());
-        assert_eq!(gate.look(seconds(0), engine()), news("trial: waiting for engine docker: no answer"));
+        assert_eq!(
+            gate.look(seconds(0), engine()),
+            news("trial: waiting for engine docker: no answer")
+        );
         assert_eq!(gate.look(seconds(1), engine()), Verdict::Wait(None), "said once");
         assert_eq!(gate.look(seconds(10), None), news("trial: everything runs; waiting 60 s"));
         assert_eq!(gate.look(seconds(69), None), Verdict::Wait(None));

@@ -9,6 +9,7 @@ pub mod args;
 pub mod client;
 pub mod console;
 pub mod engine;
+pub mod health;
 pub mod http;
 pub mod network;
 pub mod own_disk;

@@ -4,16 +4,19 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use agent::args::{Args, HELP, Verb};
 use agent::console::Console;
 use agent::engine::{self, Engine};
+use agent::health::{self, Gate};
 use agent::network::{Event, Files};
 use agent::services::{Pace, Services};
 use agent::slots::Slots;
 use agent::status::Status;
 use agent::update::{self, Change, Facts};
 use ondisk::system::System;
+use rustix::process::{Pid, Signal};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -34,6 +37,9 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Status { json } => status(&args.system, json),
         Verb::Change { ref change, json } => change_system(change, json),
         Verb::Services => services(&args.system),
+        Verb::Health => health(&args.system),
+        Verb::Reboot => tell_pid_1(Signal::HUP),
+        Verb::PowerOff => tell_pid_1(Signal::TERM),
         Verb::NetworkHook => network_hook(),
         Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),
     }
@@ -70,6 +76,41 @@ fn services(path: &str) -> Result<ExitCode, String> {
     };
     let console = Console::new(io::stdout());
     Services::new(&*engine, &described.name, &console, Pace::DEVICE).run(&system.containers)
+}
+
+/// Looks at the system until it has been fit for its window; PID 1 limits how long that may take.
+fn health(path: &str) -> Result<ExitCode, String> {
+    let facts = Facts::default();
+    let boot = facts.boot()?;
+    let system = read_system(path)?;
+    let Some(declared) = system.health.as_ref().filter(|_| health::is_asked(&boot)) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let console = Console::new(io::stdout());
+    let mut gate = Gate::new(Duration::from_secs(u64::from(declared.window_s)));
+    let engine = open_engine(&system);
+    let start = Instant::now();
+    loop {
+        let slots = Err("not looked at".to_owned());
+        let status = Status::collect(Ok(boot.clone()), slots, &system, engine.as_deref());
+        match gate.look(start.elapsed(), health::amiss(&status)) {
+            health::Verdict::Fit => break,
+            health::Verdict::Wait(news) => news.iter().for_each(|line| console.say(line)),
+        }
+        std::thread::sleep(health::PACE);
+    }
+    let outcome = update::run(&Change::Commit, &facts, &mut io::stderr());
+    console.say(&format!("trial: {}", outcome.text().trim_end()));
+    // Somebody may have committed it by hand meanwhile.
+    let fit = outcome.code() < 2 || !health::is_counted(&boot);
+    Ok(ExitCode::from(u8::from(!fit)))
+}
+
+/// PID 1 goes down in order on these signals; what it does is on the console.
+fn tell_pid_1(signal: Signal) -> Result<ExitCode, String> {
+    rustix::process::kill_process(Pid::INIT, signal)
+        .map(|()| ExitCode::SUCCESS)
+        .map_err(|error| format!("cannot signal PID 1: {error}\nhint: this needs root"))
 }
 
 fn network_hook() -> Result<ExitCode, String> {

@@ -58,12 +58,14 @@ impl Status {
 
     /// True when the engine answers and every declared container runs.
     pub fn is_well(&self) -> bool {
-        let runs = |name: &String| {
-            let mut containers = self.containers().iter();
-            containers.any(|container| container.name == *name && container.state == "running")
-        };
         let engine_is_fine = !matches!(&self.engine, Some((_, Err(_))));
-        engine_is_fine && self.declared.iter().all(runs)
+        engine_is_fine && self.declared.iter().all(|name| self.runs(name))
+    }
+
+    /// True when the engine says that a container of this name runs.
+    pub fn runs(&self, name: &str) -> bool {
+        let mut containers = self.containers().iter();
+        containers.any(|container| container.name == name && container.state == "running")
     }
 
     fn containers(&self) -> &[Listed] {
