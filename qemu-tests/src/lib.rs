@@ -2,9 +2,11 @@
 //!
 //! Reading order: [`image`] (builds the image under test once) → [`disk`] (copies and damages it) →
 //! [`machine`] (boots it) → [`console`] (waits for what the guest says). Tests lie in `tests/it`;
-//! those that need minutes run when `RUN_SLOW_TESTS` is set, as `cargo xtask test` does.
+//! those that need minutes run when `RUN_SLOW_TESTS` is set, as `cargo xtask test` does. What
+//! `cargo xtask bench` measures is in [`bench`].
 #![allow(clippy::unwrap_used, reason = "only tests are here: what fails is a test, and says where")]
 
+pub mod bench;
 pub mod console;
 pub mod disk;
 pub mod image;

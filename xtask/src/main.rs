@@ -19,7 +19,7 @@ cargo xtask VERB
   test     every test, those that boot an image in QEMU included
   repro    builds an image twice, in two directories at two times, and compares every byte
   sim      cuts the power of simulated devices at every write: --states N --seed S
-  bench    times builds and boots and prints one table
+  bench    measures builds and writers beside other programs and prints one table
   tidy     only the rules about the source itself
 ";
 

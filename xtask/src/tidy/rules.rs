@@ -14,6 +14,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("loader/src/firmware/initrd.rs", "a protocol that the kernel calls back"),
     ("loader/src/firmware/mod.rs", "the reset after a panic"),
     ("loader/src/firmware/start.rs", "starting the kernel"),
+    ("qemu-tests/src/bench/process.rs", "wait4, which says what a program cost"),
     ("initramfs/src/sys.rs", "kernel calls that no safe wrapper offers"),
 ];
 

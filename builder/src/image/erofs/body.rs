@@ -53,16 +53,24 @@ pub(super) fn store_plain<S: ImageSink>(
     let mut chunks = Vec::new();
     let mut tail = Vec::new();
     reader.pieces(content, |piece| {
-        for chunk in piece.chunks(CHUNK_BYTES) {
-            if chunk.len() >= BLOCK_BYTES && is_zero(chunk) {
-                chunks.push(HOLE);
+        // Chunks between two holes are written at once: copying them together would cost as much
+        // as the kernel's own copy.
+        let is_hole = |chunk: &[u8]| chunk.len() >= BLOCK_BYTES && is_zero(chunk);
+        let all: Vec<&[u8]> = piece.chunks(CHUNK_BYTES).collect();
+        let mut start = 0;
+        for run in all.chunk_by(|one, next| is_hole(one) == is_hole(next)) {
+            let run_bytes: usize = run.iter().map(|chunk| chunk.len()).sum();
+            let bytes = &piece[start..][..run_bytes];
+            start += run_bytes;
+            if is_hole(run[0]) {
+                chunks.extend(run.iter().map(|_| HOLE));
                 continue;
             }
-            chunks.push(out.next_block()?);
-            let rest = chunk.len() % BLOCK_BYTES;
-            let (blocks, end) = chunk.split_at(chunk.len() - rest);
-            out.append(blocks)?;
+            let first = out.next_block()?;
+            chunks.extend((first..).step_by(CHUNK_BYTES / BLOCK_BYTES).take(run.len()));
             // Only the file's last chunk has a rest.
+            let (blocks, end) = bytes.split_at(bytes.len() - bytes.len() % BLOCK_BYTES);
+            out.append(blocks)?;
             tail = end.to_vec();
         }
         Ok(())

@@ -11,6 +11,11 @@ pub(super) trait Codec: Send {
     /// Forgets what earlier input taught: what follows must not depend on it.
     fn restart(&mut self) {}
 
+    /// False if compressing the end of a file once more costs more than it saves.
+    fn may_try_again(&self) -> bool {
+        true
+    }
+
     /// Compresses as much of the start of `source` as fits into `target`; returns how many bytes
     /// were read and how many written, zero written if it cannot.
     fn fill(&mut self, source: &[u8], target: &mut [u8]) -> (usize, usize);
@@ -94,7 +99,8 @@ impl<'a> Packer<'a> {
         }
         let whole = written.len() / BLOCK_BYTES * BLOCK_BYTES;
         // Compressing the end a second time must save a good part of a block.
-        if whole == 0 || written.len() - whole > BLOCK_BYTES - WORTH_BYTES {
+        let too_little = written.len() - whole > BLOCK_BYTES - WORTH_BYTES;
+        if whole == 0 || too_little || !codec.may_try_again() {
             return false;
         }
         let mut full = vec![0; whole];
@@ -148,6 +154,11 @@ impl<'a> Packer<'a> {
 }
 
 impl Codec for super::lz4::Lz4 {
+    /// Measured on a root of 184 MiB at level 9: 9 % more time for an image 0.8 % smaller.
+    fn may_try_again(&self) -> bool {
+        false
+    }
+
     fn fill(&mut self, source: &[u8], target: &mut [u8]) -> (usize, usize) {
         super::lz4::Lz4::fill(self, source, target)
     }

@@ -13,8 +13,8 @@ use super::plan::Plan;
 use crate::error::{Context, Result};
 use crate::tree::{Content, Kind};
 
-/// Bytes read at once.
-pub(super) const PIECE_BYTES: usize = 1 << 20;
+/// Bytes read at once: what is read stays in a core's own cache until it is written.
+pub(super) const PIECE_BYTES: usize = 256 << 10;
 
 /// Reads contents; keeps the last pack file open, since neighbours lie in the same one.
 #[derive(Default)]

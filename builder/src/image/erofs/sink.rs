@@ -55,6 +55,9 @@ pub(super) struct BlockWriter<'a, S: ImageSink> {
 /// Large enough that the number of system calls does not matter, small enough for any cache.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// From this length on bytes are written as they are: collecting them costs more than a call.
+const DIRECT_BYTES: usize = 64 << 10;
+
 impl<'a, S: ImageSink> BlockWriter<'a, S> {
     /// Starts after the first block, which the superblock takes at the end.
     pub(super) fn new(sink: &'a mut S) -> Self {
@@ -64,6 +67,12 @@ impl<'a, S: ImageSink> BlockWriter<'a, S> {
 
     /// Adds bytes; until [`Self::pad`] they form one run.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() >= DIRECT_BYTES {
+            self.flush()?;
+            self.sink.write_at(self.flushed, bytes)?;
+            self.flushed += bytes.len() as u64;
+            return Ok(());
+        }
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() < BUFFER_BYTES {
             return Ok(());

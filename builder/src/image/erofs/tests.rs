@@ -431,7 +431,7 @@ fn digests_are_pinned() {
         .collect();
     expect![[r#"
         None ca69ed18f4fd8395
-        Lz4 { cluster_bytes: 65536 } 34dce8d1438778c5
+        Lz4 { cluster_bytes: 65536 } 8d7992126d40cf9c
         Lz4 { cluster_bytes: 4096 } 1e501a149292dadc
         Lz4hc { level: 9, cluster_bytes: 16384 } 5049beb6791f630b
         Zstd { level: 3, cluster_bytes: 65536 } a3cdfa60768685d4
@@ -521,72 +521,70 @@ fn dump_shows_a_compressed_image() {
     expect![[r#"
         superblock compat=0x3 incompat=0x13 algorithms=0x1
           uuid=30313233343536373839616263646566 label="iota-root\\x00\\x00\\x00\\x00\\x00\\x00\\x00" build_time=1700000000
-          blocks=11 metadata=8 xattrs=8 inodes=17 root=1
-        shared attributes at 0x8000+32 sum=1e3866f5
-        inode 1 at 0x8020 FlatInline mode=040755 links=4 size=223 union=0x0 number=1 owner=0:0 time=1700000000
-          0+223 plain at 0x8040+223 sum=e61bfd3a
+          blocks=11 metadata=9 xattrs=9 inodes=17 root=1
+        shared attributes at 0x9000+32 sum=1e3866f5
+        inode 1 at 0x9020 FlatInline mode=040755 links=4 size=223 union=0x0 number=1 owner=0:0 time=1700000000
+          0+223 plain at 0x9040+223 sum=3e9014ab
           entry . -> 1 type 2
           entry .. -> 1 type 2
           entry bin -> 9 type 7
           entry copy-of-prose -> 11 type 1
-          entry dev -> 108 type 2
-          entry empty -> 115 type 1
-          entry far -> 116 type 1
-          entry link-to-prose -> 256 type 1
-          entry noise -> 128 type 1
-          entry prose -> 256 type 1
-          entry short -> 119 type 1
-          entry sparse -> 186 type 1
-          entry usr -> 121 type 2
-        inode 9 at 0x8120 FlatInline mode=120777 links=1 size=7 union=0x0 number=2 owner=0:0 time=1700000000
-          0+7 plain at 0x8140+7 sum=2856f463
-        inode 11 at 0x8160 Compressed mode=100644 links=1 size=50000 union=0x5 number=3 owner=0:0 time=1700000000
+          entry dev -> 14 type 2
+          entry empty -> 21 type 1
+          entry far -> 22 type 1
+          entry link-to-prose -> 83 type 1
+          entry noise -> 25 type 1
+          entry prose -> 83 type 1
+          entry short -> 86 type 1
+          entry sparse -> 128 type 1
+          entry usr -> 88 type 2
+        inode 9 at 0x9120 FlatInline mode=120777 links=1 size=7 union=0x0 number=2 owner=0:0 time=1700000000
+          0+7 plain at 0x9140+7 sum=2856f463
+        inode 11 at 0x9160 Compressed mode=100644 links=1 size=50000 union=0x6 number=3 owner=0:0 time=1700000000
           0+18146 lz4 at 0x1000+8192 sum=030625ec
           18146+18107 lz4 at 0x3000+8192 sum=0e3bbffe
-          36253+8215 lz4 at 0x5000+4096 sum=e01aac55
-          44468+5532 lz4 at 0x81c0+3001 sum=c88333e7
-        inode 108 at 0x8d80 FlatInline mode=040755 links=2 size=78 union=0x0 number=4 owner=0:0 time=1700000000
-          0+78 plain at 0x8da0+78 sum=41ec798a
-          entry . -> 108 type 2
+          36253+13747 lz4 at 0x5000+8192 sum=6683ea6b
+        inode 14 at 0x91c0 FlatInline mode=040755 links=2 size=78 union=0x0 number=4 owner=0:0 time=1700000000
+          0+78 plain at 0x91e0+78 sum=6027ea0b
+          entry . -> 14 type 2
           entry .. -> 1 type 2
-          entry console -> 112 type 3
-          entry disk -> 113 type 4
-          entry pipe -> 114 type 5
-        inode 112 at 0x8e00 FlatPlain mode=020600 links=1 size=0 union=0x501 number=5 owner=0:0 time=1700000000
-        inode 113 at 0x8e20 FlatPlain mode=060660 links=1 size=0 union=0x11110370 number=6 owner=0:0 time=1700000000
-        inode 114 at 0x8e40 FlatPlain mode=010644 links=1 size=0 union=0x0 number=7 owner=0:0 time=1700000000
-        inode 115 at 0x8e60 FlatPlain mode=100644 links=1 size=0 union=0x0 number=8 owner=0:0 time=1700000000
-        inode 116 at 0x8e80 FlatInline mode=100644 links=1 size=15 union=0x0 number=9 owner=100000:65536 time=1700000000
-          0+15 plain at 0x8ec0+15 sum=a1746506
-        inode 119 at 0x8ee0 FlatInline mode=100644 links=1 size=20 union=0x0 number=12 owner=0:0 time=1700000000
-          0+20 plain at 0x8f00+20 sum=fda2bb06
-        inode 121 at 0x8f20 FlatInline mode=040755 links=3 size=42 union=0x0 number=14 owner=0:0 time=1700000000
-          0+42 plain at 0x8f40+42 sum=2cd6c4b8
-          entry . -> 121 type 2
+          entry console -> 18 type 3
+          entry disk -> 19 type 4
+          entry pipe -> 20 type 5
+        inode 18 at 0x9240 FlatPlain mode=020600 links=1 size=0 union=0x501 number=5 owner=0:0 time=1700000000
+        inode 19 at 0x9260 FlatPlain mode=060660 links=1 size=0 union=0x11110370 number=6 owner=0:0 time=1700000000
+        inode 20 at 0x9280 FlatPlain mode=010644 links=1 size=0 union=0x0 number=7 owner=0:0 time=1700000000
+        inode 21 at 0x92a0 FlatPlain mode=100644 links=1 size=0 union=0x0 number=8 owner=0:0 time=1700000000
+        inode 22 at 0x92c0 FlatInline mode=100644 links=1 size=15 union=0x0 number=9 owner=100000:65536 time=1700000000
+          0+15 plain at 0x9300+15 sum=a1746506
+        inode 25 at 0x9320 FlatInline mode=100644 links=1 size=10000 union=0x7 number=10 owner=0:0 time=1700000000
+          0+8192 plain at 0x7000+8192 sum=ddd0238a
+          8192+1808 plain at 0x9340+1808 sum=3fee1cb2
+        inode 83 at 0x9a60 Compressed mode=100644 links=2 size=50000 union=0x6 number=11 owner=0:0 time=1700000000
+          0+18146 lz4 at 0x1000+8192 sum=030625ec
+          18146+18107 lz4 at 0x3000+8192 sum=0e3bbffe
+          36253+13747 lz4 at 0x5000+8192 sum=6683ea6b
+        inode 86 at 0x9ac0 FlatInline mode=100644 links=1 size=20 union=0x0 number=12 owner=0:0 time=1700000000
+          0+20 plain at 0x9ae0+20 sum=fda2bb06
+        inode 88 at 0x9b00 FlatInline mode=040755 links=3 size=42 union=0x0 number=14 owner=0:0 time=1700000000
+          0+42 plain at 0x9b20+42 sum=0cef43d6
+          entry . -> 88 type 2
           entry .. -> 1 type 2
-          entry bin -> 124 type 2
-        inode 124 at 0x8f80 FlatInline mode=040755 links=2 size=61 union=0x0 number=15 owner=0:0 time=1700000000
-          0+61 plain at 0x8fa0+61 sum=4defd040
-          entry . -> 124 type 2
-          entry .. -> 121 type 2
-          entry arping -> 230 type 1
-          entry ping -> 232 type 1
-        inode 128 at 0x9000 FlatInline mode=100644 links=1 size=10000 union=0x6 number=10 owner=0:0 time=1700000000
-          0+8192 plain at 0x6000+8192 sum=ddd0238a
-          8192+1808 plain at 0x9020+1808 sum=3fee1cb2
-        inode 186 at 0x9740 Compressed mode=100644 links=1 size=300000 union=0x0 number=13 owner=0:0 time=1700000000
-          0+300000 lz4 at 0x9810+1196 sum=dc004112
-        inode 230 at 0x9cc0 FlatInline mode=104755 links=1 size=12 union=0x0 number=16 owner=0:0 time=1700000000
+          entry bin -> 91 type 2
+        inode 91 at 0x9b60 FlatInline mode=040755 links=2 size=61 union=0x0 number=15 owner=0:0 time=1700000000
+          0+61 plain at 0x9b80+61 sum=83a51142
+          entry . -> 91 type 2
+          entry .. -> 88 type 2
+          entry arping -> 94 type 1
+          entry ping -> 96 type 1
+        inode 94 at 0x9bc0 FlatInline mode=104755 links=1 size=12 union=0x0 number=16 owner=0:0 time=1700000000
           xattr security.capability=\x01\x00\x00\x02\x00 \x00\x00
-          0+12 plain at 0x9cf0+12 sum=a3471ad0
-        inode 232 at 0x9d00 FlatInline mode=104755 links=1 size=12 union=0x0 number=17 owner=0:0 time=1700000000
+          0+12 plain at 0x9bf0+12 sum=a3471ad0
+        inode 96 at 0x9c00 FlatInline mode=104755 links=1 size=12 union=0x0 number=17 owner=0:0 time=1700000000
           xattr security.capability=\x01\x00\x00\x02\x00 \x00\x00
           xattr user.note=only here
-          0+12 plain at 0x9d44+12 sum=a3471ad0
-        inode 256 at 0xa000 Compressed mode=100644 links=2 size=50000 union=0x5 number=11 owner=0:0 time=1700000000
-          0+18146 lz4 at 0x1000+8192 sum=030625ec
-          18146+18107 lz4 at 0x3000+8192 sum=0e3bbffe
-          36253+8215 lz4 at 0x5000+4096 sum=e01aac55
-          44468+5532 lz4 at 0xa060+3001 sum=c88333e7
+          0+12 plain at 0x9c44+12 sum=a3471ad0
+        inode 128 at 0xa000 Compressed mode=100644 links=1 size=300000 union=0x0 number=13 owner=0:0 time=1700000000
+          0+300000 lz4 at 0xa0d0+1196 sum=dc004112
     "#]].assert_eq(&Image::open(&image[..]).unwrap().dump().unwrap());
 }

@@ -1,0 +1,11 @@
+//! What `cargo xtask bench` measures: speed, size and memory, ours beside others' in one run.
+//!
+//! Nothing here is a test: a figure holds for one machine at one time, and is worth something only
+//! beside another of the same run. Reading order: [`table`] → [`process`] → [`builds`] →
+//! [`writers`].
+
+pub mod builds;
+pub mod directory;
+pub mod process;
+pub mod table;
+pub mod writers;
