@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod console;
 pub mod disk;
+pub mod fuzz;
 pub mod image;
 pub mod machine;
 pub mod sim;

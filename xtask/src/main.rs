@@ -19,6 +19,7 @@ cargo xtask VERB
   test     every test, those that boot an image in QEMU included
   repro    builds an image twice, in two directories at two times, and compares every byte
   sim      cuts the power of simulated devices at every write: --states N --seed S
+  fuzz     feeds the parsers with garbled input: TARGET --seconds N
   bench    measures builds and writers beside other programs and prints one table
   tidy     only the rules about the source itself
 ";
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         "check" => check::run(),
         "test" => test::run(rest),
         "repro" => repro::run(rest),
-        "sim" => sim::run(rest),
+        "sim" | "fuzz" => sim::run(verb, rest),
         "bench" => bench::run(rest),
         "tidy" => tidy::run(),
         "help" | "--help" | "-h" => {

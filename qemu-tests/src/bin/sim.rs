@@ -1,4 +1,5 @@
 //! The crash simulator on the command line; `cargo xtask sim` runs it. See `docs/simulator.md`.
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -21,6 +22,9 @@ struct Args {
     /// Look for the planted bugs instead
     #[arg(long)]
     bugs: bool,
+    /// Look for the planted bugs too, and write all figures as RELIABILITY.md to this file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -45,8 +49,16 @@ fn hunt(args: &Args) -> ExitCode {
 fn run(args: &Args) -> ExitCode {
     let start = Instant::now();
     let rows = sim::run_all(args.states, args.seed);
+    let seconds = start.elapsed().as_secs_f64();
     print!("{}", sim::report::table(&rows));
-    println!("{:.1} s, seed {}", start.elapsed().as_secs_f64(), args.seed);
+    println!("{seconds:.1} s, seed {}", args.seed);
+    if let Some(path) = &args.report {
+        let hunts = sim::hunt(20_000, args.seed);
+        let page = sim::report::page(&rows, &hunts, args.seed, seconds);
+        if let Err(error) = std::fs::write(path, page) {
+            return fail(&format!("cannot write {}: {error}", path.display()));
+        }
+    }
     let few =
         |figures: &sim::run::Figures| figures.broken.iter().take(3).cloned().collect::<Vec<_>>();
     let broken: Vec<_> = rows.iter().flat_map(|(_, figures)| few(figures)).collect();

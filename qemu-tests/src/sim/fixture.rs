@@ -8,6 +8,7 @@
 //! Every partition starts at its own 4 MiB, as on a real disk, so that a lost page of 4 MiB hits
 //! one of them only. Slots are small, because simulated updates write all of them.
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use builder::bundle::Settings;
 use builder::sign::Key;
@@ -16,7 +17,7 @@ use ondisk::boot_record::{Copy, Entry, Record, Sequence, State, Version};
 use ondisk::digest::Digest;
 use ondisk::envelope::{self, Role, Signature};
 use ondisk::guid::Guid;
-use ondisk::keyring::Keyring;
+use ondisk::keyring::{KeyId, Keyring};
 use ondisk::layout::{Extent, MANIFEST_AREA_BYTES, PerSlot, RECORD_TYPE, SLOT_TYPE, Slot};
 use ondisk::manifest::{Fields, Manifest, Part, Profile, Unpacked};
 
@@ -153,6 +154,15 @@ pub fn wrong_bundles() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// An envelope around any payload, by [`key`]; `None` if it is too long for one.
+pub fn signed_here(role: Role, payload: &[u8]) -> Option<Vec<u8>> {
+    static KEY: LazyLock<(Key, KeyId)> = LazyLock::new(|| (key(), key().id().unwrap()));
+    let (key, id) = &*KEY;
+    let message = envelope::signed_message(role, payload).ok()?;
+    let signature = Signature { key: *id, bytes: key.sign(&message) };
+    envelope::encode(role, payload, &[signature]).ok()
+}
+
 /// An envelope around `payload` with the signature of a key.
 fn signed(role: Role, payload: &[u8], key: &Key) -> Vec<u8> {
     let message = envelope::signed_message(role, payload).unwrap();
@@ -202,6 +212,11 @@ impl Disk {
     pub fn damaged(mut self, offset: u64, bytes: &[u8]) -> Self {
         self.put(offset, bytes);
         self
+    }
+
+    /// The disk as bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The disk as an image.

@@ -6,3 +6,4 @@ mod components;
 mod crashes;
 mod faults;
 mod formats;
+mod fuzz;

@@ -1,0 +1,250 @@
+//! The parsers, one target each, with the invariants that every input must keep.
+use std::sync::LazyLock;
+
+use ondisk::boot_args::{BootArgs, DiskId};
+use ondisk::boot_record::{Entry, RECORD_BYTES, Reason, Record, Sequence, State};
+use ondisk::bundle::{self, Blob, HEADER_BYTES, Index};
+use ondisk::envelope::Role;
+use ondisk::gpt::Table;
+use ondisk::guid::Guid;
+use ondisk::keyring::Keyring;
+use ondisk::layout::{MANIFEST_AREA_BYTES, PerSlot, Slot};
+use ondisk::manifest::{self, PartName};
+
+use super::Target;
+use crate::sim::fixture::{self, SLOT_BYTES, System, crc32, entry, signed_here};
+
+static KEYS: LazyLock<Keyring> = LazyLock::new(fixture::keyring);
+
+/// All of them.
+pub const TARGETS: [Target; 6] = [
+    // A record that is read is written back bit by bit: no field is passed over.
+    Target { name: "record", seeds: record_seeds, mend: mend_record, run: record },
+    // Whoever signed it, a manifest keeps its parts in order and within its slot.
+    Target { name: "manifest", seeds: manifest_seeds, mend: |_| (), run: manifest },
+    // Nothing unsigned gets through, whatever the area holds.
+    Target { name: "envelope", seeds: envelope_seeds, mend: |_| (), run: envelope },
+    // An index describes exactly the image, and there is no second way to write it.
+    Target { name: "bundle", seeds: bundle_seeds, mend: mend_bundle, run: bundle },
+    // Partitions lie on the disk and apart from each other.
+    Target { name: "gpt", seeds: gpt_seeds, mend: mend_gpt, run: gpt },
+    // What is understood of a command line is what would be written there.
+    Target { name: "command-line", seeds: line_seeds, mend: |_| (), run: line },
+];
+
+fn record_seeds() -> Vec<Vec<u8>> {
+    let states =
+        [State::Proven, State::Unproven { tries: 2 }, State::Bad(Reason::UNHEALTHY), State::Empty];
+    let record = |state| Record {
+        sequence: Sequence(7),
+        rollback_floor: 3,
+        slots: PerSlot { a: entry("1.0", state, 1), b: Entry::default() },
+    };
+    states.map(|state| record(state).encode().to_vec()).to_vec()
+}
+
+fn mend_record(input: &mut Vec<u8>) {
+    input.resize(RECORD_BYTES, 0);
+    let crc = crc32(&input[..RECORD_BYTES - 4]);
+    input[RECORD_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn record(input: &[u8]) -> String {
+    let mut sector = [0; RECORD_BYTES];
+    sector.iter_mut().zip(input).for_each(|(target, byte)| *target = *byte);
+    match Record::decode(&sector) {
+        Ok(record) => {
+            assert_eq!(record.encode(), sector, "reads back as something else");
+            format!("good {:?} {:?}", record.slots.a.state, record.slots.b.state)
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+fn manifest_seeds() -> Vec<Vec<u8>> {
+    let text = |version| System::new(version).manifest.encode().into_bytes();
+    vec![text("1.0"), text("2.0")]
+}
+
+fn manifest(input: &[u8]) -> String {
+    let Some(envelope) = signed_here(Role::SLOT_MANIFEST, input) else {
+        return "too long to sign".to_owned();
+    };
+    verify_manifest(&envelope, Some(input))
+}
+
+fn verify_manifest(area: &[u8], signed: Option<&[u8]>) -> String {
+    let found = manifest::Unverified::parse(area).and_then(|found| found.verify(&KEYS, SLOT_BYTES));
+    let manifest = match found {
+        Ok((manifest, _)) => manifest,
+        Err(error) => return error.to_string(),
+    };
+    if let Some(text) = signed {
+        assert_eq!(manifest.encode().as_bytes(), text, "there is a second way to write it");
+    }
+    let mut end = 0;
+    for name in PartName::ALL {
+        let part = manifest.part(name).extent;
+        assert!(part.length > 0 && part.offset >= end, "parts overlap");
+        end = part.end().expect("a part ends");
+    }
+    assert!(end <= SLOT_BYTES - MANIFEST_AREA_BYTES, "a part lies over the manifest");
+    format!("good {}", manifest.profile)
+}
+
+fn envelope_seeds() -> Vec<Vec<u8>> {
+    let area = usize::try_from(SLOT_BYTES - MANIFEST_AREA_BYTES).unwrap();
+    let short = |version| System::new(version).slot[area..area + 2048].to_vec();
+    vec![short("1.0"), short("2.0")]
+}
+
+/// Only the seeds are signed: whatever gets through says what one of them says.
+fn envelope(input: &[u8]) -> String {
+    static SIGNED: LazyLock<Vec<Vec<u8>>> = LazyLock::new(manifest_seeds);
+    let answer = verify_manifest(input, None);
+    if answer.starts_with("good") {
+        let found = manifest::Unverified::parse(input).unwrap().fields_unverified().unwrap();
+        let signed = SIGNED.contains(&found.encode().into_bytes());
+        assert!(signed, "something that nobody signed was accepted");
+    }
+    answer
+}
+
+/// Header text, a zero, index.
+fn bundle_seeds() -> Vec<Vec<u8>> {
+    let seed = |version| {
+        let file = System::new(version).bundle;
+        let area: &[u8; HEADER_BYTES] = file.first_chunk().unwrap();
+        let header = bundle::Unverified::parse(area).unwrap().header_unverified().unwrap();
+        let start = HEADER_BYTES + usize::try_from(header.fields().slot_manifest.length).unwrap();
+        let length = usize::try_from(header.fields().index.length).unwrap();
+        [header.fields().encode().as_bytes(), &[0], &file[start..start + length]].concat()
+    };
+    vec![seed("1.0"), seed("2.0")]
+}
+
+/// The header's line about the index says what is true of it.
+fn mend_bundle(input: &mut Vec<u8>) {
+    let Some(zero) = input.iter().position(|byte| *byte == 0) else { return };
+    let Ok(text) = std::str::from_utf8(&input[..zero]) else { return };
+    let index = input[zero + 1..].to_vec();
+    let mended: String = text
+        .split_inclusive('\n')
+        .map(|line| match line.starts_with("index ") {
+            true => format!("index {}\n", Blob::of(&index)),
+            false => line.to_owned(),
+        })
+        .collect();
+    *input = [mended.as_bytes(), &[0], &index].concat();
+}
+
+fn bundle(input: &[u8]) -> String {
+    let zero = input.iter().position(|byte| *byte == 0).unwrap_or(input.len());
+    let (text, index) = (&input[..zero], input.get(zero + 1..).unwrap_or_default());
+    let mut area = [0; HEADER_BYTES];
+    match signed_here(Role::BUNDLE, text) {
+        Some(envelope) if envelope.len() <= HEADER_BYTES => {
+            area[..envelope.len()].copy_from_slice(&envelope);
+        }
+        _ => return "header too long".to_owned(),
+    }
+    let verified = bundle::Unverified::parse(&area).and_then(|found| found.verify(&KEYS));
+    let header = match verified {
+        Ok((header, _)) => header,
+        Err(error) => return error.to_string(),
+    };
+    assert_eq!(header.fields().encode().as_bytes(), text, "there is a second way to write it");
+    match Index::decode(&header, index) {
+        Ok(found) => {
+            assert_eq!(found.encode(), index, "there is a second way to write the index");
+            let bytes = found.groups.iter().map(|group| u128::from(group.bytes())).sum::<u128>();
+            assert_eq!(bytes, u128::from(header.fields().image_bytes), "not the image");
+            "good index".to_owned()
+        }
+        Err(error) => format!("index: {error}"),
+    }
+}
+
+/// Sectors 1 and 2 of a disk of 24 MiB: header and four entries.
+fn gpt_seeds() -> Vec<Vec<u8>> {
+    vec![fixture::Disk::new().bytes()[512..3 * 512].to_vec()]
+}
+
+fn mend_gpt(input: &mut Vec<u8>) {
+    input.resize(1024, 0);
+    let size = u32::from_le_bytes(*input[12..].first_chunk().unwrap());
+    let size = usize::try_from(size).unwrap().clamp(92, 512);
+    let entries = crc32(&input[512..]);
+    input[88..92].copy_from_slice(&entries.to_le_bytes());
+    input[16..20].fill(0);
+    let crc = crc32(&input[..size]);
+    input[16..20].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn gpt(input: &[u8]) -> String {
+    let mut disk = vec![0_u8; 64 * 512];
+    disk[512..].iter_mut().zip(input).for_each(|(target, byte)| *target = *byte);
+    // As large as the seed says; the rest of it is never read.
+    let disk = Large(disk);
+    let table = match Table::read(&disk, 512) {
+        Ok(table) => table,
+        Err(error) => return error.primary.to_string(),
+    };
+    let mut end = 0;
+    let mut partitions: Vec<_> = table.partitions.iter().map(|found| found.extent).collect();
+    partitions.sort();
+    for extent in &partitions {
+        assert!(extent.offset >= end && extent.length > 0, "partitions overlap");
+        end = extent.end().expect("a partition ends");
+    }
+    assert!(end <= Large::BYTES, "a partition lies behind the disk");
+    format!("good, {} partitions", ["no", "one", "two", "three", "four"][partitions.len().min(4)])
+}
+
+/// A disk of 24 MiB with zeros after its first sectors.
+struct Large(Vec<u8>);
+
+impl Large {
+    const BYTES: u64 = 24 << 20;
+}
+
+impl ondisk::device::ReadAt for Large {
+    type Error = ondisk::device::BeyondEnd;
+
+    fn size(&self) -> u64 {
+        Self::BYTES
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<(), Self::Error> {
+        let length = u64::try_from(buffer.len()).map_err(|_| ondisk::device::BeyondEnd)?;
+        if offset.checked_add(length).is_none_or(|end| end > Self::BYTES) {
+            return Err(ondisk::device::BeyondEnd);
+        }
+        let start = usize::try_from(offset).map_err(|_| ondisk::device::BeyondEnd)?;
+        buffer.fill(0);
+        let known = self.0.get(start..).unwrap_or_default();
+        buffer.iter_mut().zip(known).for_each(|(target, byte)| *target = *byte);
+        Ok(())
+    }
+}
+
+fn line_seeds() -> Vec<Vec<u8>> {
+    let manifest = System::new("1.0").manifest;
+    let disks = [DiskId::Gpt(Guid::new(1, 2, 3, [4; 8])), DiskId::Mbr(0x0123_abcd)];
+    let line = |(disk, safe)| {
+        let args = BootArgs { safe, ..BootArgs::new(Slot::B, 2, disk, &manifest) };
+        format!("panic=5 quiet {args} console=ttyAMA0\n").into_bytes()
+    };
+    disks.into_iter().zip([false, true]).map(line).collect()
+}
+
+fn line(input: &[u8]) -> String {
+    let text = String::from_utf8_lossy(input);
+    match BootArgs::parse(&text) {
+        Ok(args) => {
+            assert_eq!(BootArgs::parse(&args.to_string()), Ok(args.clone()), "is read differently");
+            format!("good {}", if args.safe { "safe" } else { "usual" })
+        }
+        Err(error) => error.to_string(),
+    }
+}
