@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use builder::image::erofs::{Image, ImageSource, Storage};
 use builder::image::sparse::{Sparse, SparseImage};
 use builder::tree::TreePath;
-use ondisk::boot_record::{self, Copies, Entry, Record};
+use ondisk::boot_record::{self, Copies, Entry, Reason, Record, State};
 use ondisk::device::FileDevice;
 use ondisk::digest::Digest;
 use ondisk::gpt::Table;
@@ -122,6 +122,23 @@ impl Disk {
         change(&mut record);
         for copy in [boot_record::Copy::First, boot_record::Copy::Second] {
             boot_record::write(&mut device, partition, copy, &record).unwrap();
+        }
+    }
+
+    /// Marks both slots bad, as a loader does that found them so.
+    pub fn mark_both_slots_bad(&self) {
+        self.change_record(|record| {
+            for slot in Slot::BOTH {
+                record.slots[slot].state = State::Bad(Reason::UNHEALTHY);
+            }
+        });
+    }
+
+    /// Overwrites both copies of the record with noise.
+    pub fn destroy_both_records(&self) {
+        let partition = self.table.record().unwrap().extent;
+        for offset in layout::RECORD_OFFSETS {
+            self.file.write_all_at(&[0xa5; 512], partition.offset + offset).unwrap();
         }
     }
 

@@ -1,9 +1,13 @@
 //! The image under test: built once for all tests, by the very code behind `iota build`.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use builder::cli::{Cli, Verb};
+use builder::debian::lock::Lock;
+use builder::host::store::Store;
+use builder::tree::{Kind, TreePath};
 use clap::Parser as _;
 
 use crate::{scratch, workspace};
@@ -15,6 +19,70 @@ pub const BOARD: &str = "generic-aarch64";
 pub fn outputs() -> &'static Path {
     static OUTPUTS: OnceLock<PathBuf> = OnceLock::new();
     OUTPUTS.get_or_init(|| build_into(&scratch().join("out")))
+}
+
+/// A system that differs from the one under test: its outputs, an update bundle among them.
+///
+/// `edit` changes the definitions of a copy of the workspace, whose path it is given; programs are
+/// those of the real one.
+pub fn variant(name: &str, index: u32, edit: impl FnOnce(&Path)) -> PathBuf {
+    let workspace = copy_of_workspace(name);
+    edit(&workspace);
+    let out = scratch().join("variants").join(name).join("out");
+    let index = index.to_string();
+    let words = ["iota", "bundle", BOARD, "--image-version", name, "--rollback-index", &index];
+    let paths = ["--workspace".as_ref(), workspace.as_os_str(), "--out".as_ref(), out.as_os_str()];
+    let cli = Cli::parse_from(words.map(OsStr::new).into_iter().chain(paths));
+    let Verb::Bundle(arguments) = &cli.verb else { unreachable!("the verb is above") };
+    if let Err(error) = builder::verbs::bundle::run(arguments, &cli.common) {
+        panic!("{}", error.chain());
+    }
+    out.join(BOARD)
+}
+
+/// Definitions copied, the rest linked: the programs of the real workspace are found built.
+fn copy_of_workspace(name: &str) -> PathBuf {
+    let copy = scratch().join("variants").join(name).join("workspace");
+    if copy.exists() {
+        std::fs::remove_dir_all(&copy).unwrap();
+    }
+    std::fs::create_dir_all(&copy).unwrap();
+    for entry in std::fs::read_dir(workspace()).unwrap() {
+        let entry = entry.unwrap();
+        let to = copy.join(entry.file_name());
+        match entry.file_name().to_str() {
+            Some("boards" | "rootfs") => copy_directory(&entry.path(), &to),
+            _ => std::os::unix::fs::symlink(entry.path(), to).unwrap(),
+        }
+    }
+    copy
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_directory(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// The busybox of the lock, for systems that are made to fail: the real ones have no shell.
+pub fn busybox() -> Vec<u8> {
+    let lock = Lock::read(&builder::definitions::lock_path(&workspace())).unwrap();
+    let package = lock.packages().iter().find(|package| package.name == "busybox-static").unwrap();
+    let unpacked = Store::open(None).and_then(|store| store.unpack(package));
+    let entries = unpacked.unwrap_or_else(|error| panic!("{}", error.chain())).entries;
+    let wanted = TreePath::new("usr/bin/busybox").unwrap();
+    let found = entries.into_iter().find(|(path, _)| *path == wanted);
+    match found.map(|(_, node)| node.kind) {
+        Some(Kind::File(content)) => content.read().unwrap().to_vec(),
+        other => panic!("no busybox in its package: {other:?}"),
+    }
 }
 
 /// Builds the image into a directory of its own.

@@ -5,6 +5,7 @@
 //! module's errors: each says what was waited for, and what the guest said last.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +15,9 @@ use builder::host::qemu::{self, Event, Options};
 
 use crate::console::{Console, Line};
 use crate::{scratch, tools};
+
+/// An update on a busy machine that emulates.
+const EXECUTE_LIMIT: Duration = Duration::from_secs(600);
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -29,6 +33,8 @@ pub struct Machine {
     /// Everything on its serial console.
     pub console: Console,
     end: Option<End>,
+    /// A restart is no end of this machine.
+    restarts: bool,
     restarted: bool,
     expects_trouble: bool,
     _turn: MutexGuard<'static, ()>,
@@ -57,6 +63,7 @@ impl Machine {
             events,
             console: Console::default(),
             end: None,
+            restarts: options.restarts,
             restarted: false,
             expects_trouble: false,
             _turn: turn,
@@ -68,6 +75,16 @@ impl Machine {
     pub fn expecting_trouble(mut self) -> Self {
         self.expects_trouble = true;
         self
+    }
+
+    /// Runs a command of the device, its own `iota`, and returns its exit status and all that it
+    /// printed.
+    pub fn execute(&mut self, arguments: &[&str], input: impl Read + Send) -> (u8, String) {
+        let answer = self.machine.execute(arguments, input, EXECUTE_LIMIT);
+        let answer = answer.unwrap_or_else(|error| self.fail(&error.chain()));
+        let errors = String::from_utf8_lossy(&answer.errors).into_owned();
+        eprintln!("    $ iota {}: status {}", arguments.join(" "), answer.status);
+        (answer.status, format!("{}{errors}", answer.text()))
     }
 
     /// The virtual machine itself.
@@ -154,7 +171,7 @@ impl Machine {
                 let at = when.saturating_duration_since(self.machine.started());
                 self.console.add(at, &bytes);
             }
-            Ok(Event::Restarted) => self.restarted = true,
+            Ok(Event::Restarted) => self.restarted = !self.restarts,
             Ok(Event::PoweredOff(true)) if !self.restarted => self.end = Some(End::PoweredOff),
             Ok(Event::PoweredOff(_)) => {}
             Ok(Event::Ended) | Err(RecvTimeoutError::Disconnected) => {

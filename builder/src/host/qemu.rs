@@ -258,6 +258,8 @@ fn arguments(options: &Options, firmware: &Path, directory: &Path) -> Result<Vec
     add(&["-netdev", &format!("user,id=net{forwards}")]);
     // No boot program for the card: the machine boots from its disk alone.
     add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
+    // Restarts a guest that hangs, as the watchdog of a machine does.
+    add(&["-device", "i6300esb", "-action", "watchdog=reset"]);
     add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
     let socket = |name: &str| -> Result<String> {
         Ok(format!("path={},server=on,wait=off", path(&directory.join(name))?))
@@ -304,6 +306,8 @@ fn forward_events(sender: Sender<Event>) -> impl FnMut(Value) + Send + 'static {
         let by_guest = message["data"]["guest"].as_bool() == Some(true);
         let event = match message["event"].as_str() {
             Some("RESET") if by_guest => Event::Restarted,
+            // The watchdog's reset is nobody's wish, but a restart like any other.
+            Some("WATCHDOG") => Event::Restarted,
             Some("SHUTDOWN") if message["data"]["reason"] == "guest-reset" => Event::Restarted,
             Some("SHUTDOWN") => Event::PoweredOff(by_guest),
             _ => return,
