@@ -56,9 +56,15 @@ pub enum Verb {
     /// Judge a trial.
     Health,
     /// Ask PID 1 to restart the machine.
-    Reboot,
+    Reboot {
+        /// By this process itself.
+        now: bool,
+    },
     /// Ask PID 1 to switch the machine off.
-    PowerOff,
+    PowerOff {
+        /// By this process itself.
+        now: bool,
+    },
     /// Take over a network change.
     NetworkHook,
     /// Run commands for the host of a virtual machine.
@@ -82,13 +88,14 @@ impl Args {
             (name.rsplit('/').next().unwrap_or_default(), rest)
         });
         let mut words = Vec::new();
-        let mut json = false;
+        let (mut json, mut now) = (false, false);
         let mut rest = rest.iter().map(String::as_str);
         while let Some(argument) = rest.next() {
             match argument {
                 "-h" | "--help" | "help" => return Ok(args),
                 "-V" | "--version" => return Ok(Self { verb: Verb::Version, ..args }),
                 "--json" => json = true,
+                "--now" => now = true,
                 "--system" => match rest.next() {
                     Some(file) => args.system = file.to_owned(),
                     None => return Err("--system needs a file".to_owned()),
@@ -103,12 +110,15 @@ impl Args {
         if program == "network-hook" && words.is_empty() {
             words.push("network-hook");
         }
-        args.verb = verb(&words, json)?;
+        args.verb = verb(&words, json, now)?;
         Ok(args)
     }
 }
 
-fn verb(words: &[&str], json: bool) -> Result<Verb, String> {
+fn verb(words: &[&str], json: bool, now: bool) -> Result<Verb, String> {
+    if now && !matches!(words, ["reboot" | "poweroff", ..]) {
+        return Err("--now belongs after `reboot` or `poweroff`".to_owned());
+    }
     let change = |change| Ok(Verb::Change { change, json });
     let (verb, rest): (Result<Verb, String>, &[&str]) = match words {
         [] => return Err("a command is missing".to_owned()),
@@ -121,7 +131,7 @@ fn verb(words: &[&str], json: bool) -> Result<Verb, String> {
         ["update", ..] => return Err("`update` is followed by `install` or `cancel`".to_owned()),
         ["commit", rest @ ..] => (change(Change::Commit), rest),
         ["rollback", rest @ ..] => (change(Change::RollBack), rest),
-        [word, rest @ ..] => (silent(word, json), rest),
+        [word, rest @ ..] => (silent(word, json, now), rest),
     };
     match rest {
         [] => verb,
@@ -130,12 +140,12 @@ fn verb(words: &[&str], json: bool) -> Result<Verb, String> {
 }
 
 /// The verbs that have no facts to tell.
-fn silent(word: &str, json: bool) -> Result<Verb, String> {
+fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
     let verb = match word {
         "services" => Verb::Services,
         "health" => Verb::Health,
-        "reboot" => Verb::Reboot,
-        "poweroff" => Verb::PowerOff,
+        "reboot" => Verb::Reboot { now },
+        "poweroff" => Verb::PowerOff { now },
         "network-hook" => Verb::NetworkHook,
         "command-port" => Verb::CommandPort,
         other => return Err(format!("there is no command `{other}`")),
@@ -192,6 +202,7 @@ mod tests {
             ("iota update install x y", "`y` is one word too many"),
             ("iota commit now", "`now` is one word too many"),
             ("iota --frob", "there is no option `--frob`"),
+            ("iota status --now", "--now belongs after `reboot` or `poweroff`"),
             ("iota status --system", "--system needs a file"),
         ] {
             assert_eq!(parse(line), Err(error.to_owned()), "{line}");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use agent::args::{Args, HELP, Verb};
@@ -38,8 +38,10 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Change { ref change, json } => change_system(change, json),
         Verb::Services => services(&args.system),
         Verb::Health => health(&args.system),
-        Verb::Reboot => tell_pid_1(Signal::HUP),
-        Verb::PowerOff => tell_pid_1(Signal::TERM),
+        Verb::Reboot { now: true } => tell_pid_1(Signal::HUP),
+        Verb::PowerOff { now: true } => tell_pid_1(Signal::TERM),
+        Verb::Reboot { now: false } => soon("reboot"),
+        Verb::PowerOff { now: false } => soon("poweroff"),
         Verb::NetworkHook => network_hook(),
         Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),
     }
@@ -106,8 +108,23 @@ fn health(path: &str) -> Result<ExitCode, String> {
     Ok(ExitCode::from(u8::from(!fit)))
 }
 
+/// Goes down in a moment: whoever asked through a connection that goes down too shall hear first
+/// that it was done.
+fn soon(verb: &str) -> Result<ExitCode, String> {
+    let failed = |error: io::Error| format!("cannot start `iota {verb} --now`: {error}");
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(program);
+    command.args([verb, "--now"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map(|_| ExitCode::SUCCESS).map_err(failed)
+}
+
+/// How long `--now` leaves the one who asked to hear the answer.
+const A_MOMENT: Duration = Duration::from_millis(500);
+
 /// PID 1 goes down in order on these signals; what it does is on the console.
 fn tell_pid_1(signal: Signal) -> Result<ExitCode, String> {
+    std::thread::sleep(A_MOMENT);
     rustix::process::kill_process(Pid::INIT, signal)
         .map(|()| ExitCode::SUCCESS)
         .map_err(|error| format!("cannot signal PID 1: {error}\nhint: this needs root"))
