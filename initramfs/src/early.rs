@@ -19,6 +19,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::log::{self, say};
 use crate::module_loader::insert;
 use crate::trial::Trial;
+use crate::watchdog::Watchdog;
 use crate::{device_mapper, linux, netlink, plan, power, sys};
 
 /// The late stage's program in the root.
@@ -27,6 +28,8 @@ const LATE: &str = "/usr/lib/iota/init";
 pub(crate) const DATA_ARGUMENT: &str = "data=";
 /// What tells the late stage where the record is.
 pub(crate) const RECORD_ARGUMENT: &str = "record=";
+/// What tells the late stage which descriptor the open watchdog is.
+pub(crate) const WATCHDOG_ARGUMENT: &str = "watchdog=";
 
 const MODULES: &str = "/lib/modules";
 const ROOT: &str = "/sysroot";
@@ -65,13 +68,15 @@ fn start(trial: &mut Option<Trial>) -> Result<Never> {
     let events = netlink::open_events()?;
     let count = load_modules()?;
     say(&format!("{count} modules loaded"));
+    // As early as there is one: from here on a hang ends in a restart.
+    let watchdog = Watchdog::open(log::now_ms());
     let disk = disk::wait_for(args.disk, args.slot, &events)?;
     drop(events);
     *trial = Trial::of(&args, disk.record.clone(), None, log::now_ms());
     let root = open_verity(&disk.slot, &args.verity)?;
     mount_root(&root)?;
     say("root mounted");
-    switch_root(&disk)
+    switch_root(&disk, watchdog)
 }
 
 fn boot_args() -> Result<BootArgs> {
@@ -131,7 +136,7 @@ fn mount_root(device: &Path) -> Result<()> {
     mount(device, ROOT, "erofs", flags, None).context("mounting the root")
 }
 
-fn switch_root(disk: &OwnDisk) -> Result<Never> {
+fn switch_root(disk: &OwnDisk, watchdog: Option<Watchdog>) -> Result<Never> {
     for mount in &plan::kernel_mounts() {
         let target = format!("{ROOT}{}", mount.path);
         mount_move(mount.path.as_str(), target.as_str()).context(target)?;
@@ -148,6 +153,9 @@ fn switch_root(disk: &OwnDisk) -> Result<Never> {
     late.env_clear();
     if let Some(data) = &disk.data {
         late.arg(format!("{DATA_ARGUMENT}{}", data.display()));
+    }
+    if let Some(number) = watchdog.and_then(Watchdog::hand_over) {
+        late.arg(format!("{WATCHDOG_ARGUMENT}{number}"));
     }
     if let Some(record) = &disk.record {
         late.arg(format!("{RECORD_ARGUMENT}{record}"));

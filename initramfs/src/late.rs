@@ -8,13 +8,14 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::disk::RecordPlace;
-use crate::early::{DATA_ARGUMENT, RECORD_ARGUMENT};
+use crate::early::{DATA_ARGUMENT, RECORD_ARGUMENT, WATCHDOG_ARGUMENT};
 use crate::failure::{Context, Result};
 use crate::log::{self, say};
 use crate::module_loader::{self, Loader};
 use crate::plan::{self, Facts};
 use crate::supervisor::Supervisor;
 use crate::trial::Trial;
+use crate::watchdog::Watchdog;
 use crate::{linux, netlink, sys};
 
 /// Open files: the soft limit is what old programs that use select() survive, the hard one is what
@@ -24,6 +25,9 @@ const OPEN_FILES: (u64, u64) = (1024, 524_288);
 /// Runs the late stage until the machine goes down.
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
     let arguments: Vec<String> = arguments.collect();
+    // First of all: the number must not have been used again.
+    let watchdog = value(&arguments, WATCHDOG_ARGUMENT);
+    let watchdog = watchdog.and_then(|number| Watchdog::inherit(&number, log::now_ms()));
     log::open_console();
     log::keep_lines();
     say("late stage");
@@ -48,7 +52,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
         say("safe mode: no engine; install a good system with `iota update install`");
         services.retain(|service| !service.skip_in_safe_mode);
     }
-    let mut supervisor = Supervisor::new(services, engine, trial);
+    let mut supervisor = Supervisor::new(services, engine, trial, watchdog);
     // Before the devices want the processors and the disk.
     supervisor.start_services();
     match work {

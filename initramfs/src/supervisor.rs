@@ -72,6 +72,7 @@ impl Supervisor {
         services: Vec<Service>,
         engine: Option<String>,
         trial: Option<Trial>,
+        watchdog: Option<Watchdog>,
     ) -> Self {
         Self {
             services: Services::new(services),
@@ -79,7 +80,7 @@ impl Supervisor {
             children: Vec::new(),
             pipes: Vec::new(),
             keys: PowerKey::open_all(),
-            watchdog: Watchdog::open(now_ms()),
+            watchdog: watchdog.or_else(|| Watchdog::open(now_ms())),
             work: None,
             events: None,
             signals: None,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::ptr;
@@ -87,6 +87,18 @@ fn write_oom_score(score: &str) -> io::Result<()> {
     let file = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, score.as_bytes())?;
     Ok(())
+}
+
+/// Takes a descriptor that the program before this one, in the same process, left open for it.
+pub(crate) fn inherited(number: RawFd) -> Option<OwnedFd> {
+    // SAFETY: the flags are only read; a number that is not open is an error.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    // What this program opened itself closes on exec, and standard streams are not handed over.
+    if number <= 2 || flags != 0 {
+        return None;
+    }
+    // SAFETY: it is open, was not opened by this program, and is asked for once, at its start.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Sends a signal to every process but this one.

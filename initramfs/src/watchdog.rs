@@ -5,10 +5,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::fd::IntoRawFd;
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::FdFlags;
+
 use crate::log::{now_ms, say};
+use crate::sys;
 
 /// Longest pause between two feedings.
 const LONGEST_PAUSE_MS: u64 = 5_000;
@@ -25,13 +29,29 @@ impl Watchdog {
     /// Opens the machine's watchdog, which starts it.
     pub(crate) fn open(now_ms: u64) -> Option<Self> {
         let file = OpenOptions::new().write(true).open("/dev/watchdog").ok()?;
+        say("watchdog armed");
+        Some(Self::feeding(file, now_ms))
+    }
+
+    /// Takes over what an earlier stage armed and handed over under this number.
+    pub(crate) fn inherit(number: &str, now_ms: u64) -> Option<Self> {
+        let file = File::from(sys::inherited(number.parse().ok()?)?);
+        Some(Self::feeding(file, now_ms))
+    }
+
+    /// Lets the program that is started next have it; gives the number to hand over.
+    pub(crate) fn hand_over(self) -> Option<i32> {
+        rustix::io::fcntl_setfd(&self.file, FdFlags::empty()).ok()?;
+        Some(self.file.into_raw_fd())
+    }
+
+    fn feeding(file: File, now_ms: u64) -> Self {
         let timeout = fs::read_to_string("/sys/class/watchdog/watchdog0/timeout");
         let timeout = timeout.ok().and_then(|text| text.trim().parse().ok());
         let pause_ms = pause_for(timeout);
-        say("watchdog armed");
         let mut watchdog = Self { file, pause_ms, next_ms: 0 };
         watchdog.feed(now_ms);
-        Some(watchdog)
+        watchdog
     }
 
     /// Feeds it if it is time; to be called in every round of the main loop.

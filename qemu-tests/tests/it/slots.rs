@@ -164,7 +164,7 @@ fn a_system_that_panics_hangs_loses_its_init_or_has_no_engine_is_taken_back() {
     }
     let first = variant("1.0", 1, short_window);
     let panics = saboteur("2.0-panic", 2, "echo c > /proc/sysrq-trigger");
-    // Nothing but these loops runs any more, PID 1 least of all: only a watchdog can tell.
+    // Nothing but these loops runs any more, PID 1 least of all: only the watchdog can tell.
     let hangs = saboteur(
         "2.0-hang",
         2,
