@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use builder::cli::{Cli, Verb};
 use builder::debian::lock::Lock;
@@ -26,6 +26,11 @@ pub fn outputs() -> &'static Path {
 /// `edit` changes the definitions of a copy of the workspace, whose path it is given; programs are
 /// those of the real one.
 pub fn variant(name: &str, index: u32, edit: impl FnOnce(&Path)) -> PathBuf {
+    // Two tests may want the same one at the same time.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // All are signed with one key, which the first build makes: an update has to be trusted.
+    outputs();
     let workspace = copy_of_workspace(name);
     edit(&workspace);
     let out = scratch().join("variants").join(name).join("out");
