@@ -1,0 +1,392 @@
+//! From the text to checked values: every table is walked to its end, whatever was wrong before.
+
+use alloc::borrow::ToOwned as _;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::network::{self, Address, Interface};
+use crate::problem::{Problem, Problems};
+use crate::time::{self, TimeServer};
+use crate::{Config, keys, suggest, sysctls};
+
+type Value<'t> = Spanned<DeValue<'t>>;
+
+pub(crate) fn read(text: &str) -> Result<Config, Problems> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let mut reader = Reader { text, problems: Vec::new(), broken: BTreeSet::new() };
+    for error in &errors {
+        reader.syntax(error);
+    }
+    let config = reader.config(document.get_ref());
+    match Problems::new(reader.problems) {
+        None => Ok(config),
+        Some(problems) => Err(problems),
+    }
+}
+
+struct Reader<'t> {
+    text: &'t str,
+    problems: Vec<Problem>,
+    /// Lines that are not TOML. Nothing else is said about them: what they mean was guessed.
+    broken: BTreeSet<usize>,
+}
+
+impl<'t> Reader<'t> {
+    fn syntax(&mut self, error: &toml::de::Error) {
+        let byte = error.span().map_or(self.text.len(), |span| span.start);
+        let problem = Problem::at(self.text, byte, error.message().to_owned(), None);
+        // One mistake makes the parser stumble more than once.
+        if self.broken.insert(problem.line) {
+            self.problems.push(problem);
+        }
+    }
+
+    fn add(&mut self, span: Range<usize>, message: String, hint: Option<String>) {
+        let problem = Problem::at(self.text, span.start, message, hint);
+        if !self.broken.contains(&problem.line) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// The value of this key is not what it has to be.
+    fn wrong(&mut self, span: Range<usize>, path: &str, message: String) {
+        self.add(span, message, Some(format!("expected {}", keys::expected(path))));
+    }
+
+    fn config(&mut self, table: &DeTable<'t>) -> Config {
+        let mut config = Config::default();
+        for (name, value) in self.known("", table) {
+            match name {
+                "hostname" => config.hostname = self.hostname(value),
+                "network" => self.network(value, &mut config),
+                "time" => config.time_servers = self.time(value),
+                "health" => config.health_window_s = self.health(value),
+                keys::SYSCTL => self.sysctls(value, &mut config),
+                _ => {}
+            }
+        }
+        config
+    }
+
+    /// The entries of a table that may be there; what else is in it is said.
+    fn known<'a>(
+        &mut self,
+        path: &str,
+        table: &'a DeTable<'t>,
+    ) -> Vec<(&'static str, &'a Value<'t>)> {
+        let mut found = Vec::new();
+        for (name, value) in table {
+            let wanted: &str = name.get_ref();
+            match keys::names_in(path).find(|known| *known == wanted) {
+                Some(known) => found.push((known, value)),
+                None => self.unknown(path, wanted, name.span()),
+            }
+        }
+        found
+    }
+
+    fn unknown(&mut self, path: &str, name: &str, span: Range<usize>) {
+        let place = if path.is_empty() { String::new() } else { format!(" of [{path}]") };
+        let near = suggest::nearest(name, keys::names_in(path));
+        let hint = match (near, keys::table_with(name)) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(table)) => format!("`{name}` is a key of [{table}]"),
+            (None, None) if sysctls::find(name).is_some() => {
+                format!("`{name}` is a key of [{}]", keys::SYSCTL)
+            }
+            (None, None) => {
+                let known: Vec<&str> = keys::names_in(path).collect();
+                format!("there are {}", known.join(", "))
+            }
+        };
+        self.add(span, format!("`{name}` is not a key{place}"), Some(hint));
+    }
+
+    fn table<'a>(&mut self, path: &str, value: &'a Value<'t>) -> Option<&'a DeTable<'t>> {
+        match value.get_ref() {
+            DeValue::Table(table) => Some(table),
+            other => {
+                let hint = format!("expected a table: [{path}] on a line of its own");
+                let message = format!("`{path}` is {}, not a table", kind(other));
+                self.add(value.span(), message, Some(hint));
+                None
+            }
+        }
+    }
+
+    fn string<'a>(&mut self, path: &str, value: &'a Value<'t>) -> Option<&'a str> {
+        match value.get_ref() {
+            DeValue::String(text) => Some(text),
+            other => {
+                self.wrong(value.span(), path, format!("{}, not a string", kind(other)));
+                None
+            }
+        }
+    }
+
+    /// A string, read by a function whose error is one clause.
+    fn parsed<T>(
+        &mut self,
+        path: &str,
+        value: &Value<'t>,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let parsed = parse(self.string(path, value)?);
+        parsed.map_err(|message| self.wrong(value.span(), path, message)).ok()
+    }
+
+    /// A number of this range.
+    fn number(&mut self, value: &Value<'t>, (least, most): (u32, u32)) -> Option<u32> {
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => u32::from_str_radix(number.as_str(), number.radix()).ok(),
+            _ => None,
+        };
+        let number = number.filter(|number| (least..=most).contains(number));
+        if number.is_none() {
+            let found = match value.get_ref() {
+                DeValue::Integer(number) => format!("{number} is out of range"),
+                DeValue::String(_) => "a string, not a number: leave out the quotes".to_owned(),
+                other => format!("{}, not a number", kind(other)),
+            };
+            let hint = format!("expected {}", sysctls::range(least, most));
+            self.add(value.span(), found, Some(hint));
+        }
+        number
+    }
+
+    fn hostname(&mut self, value: &Value<'t>) -> Option<String> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        self.parsed("hostname", value, |name| {
+            let good = (1..=63).contains(&name.len()) && name.bytes().all(plain);
+            match good && !name.starts_with('-') && !name.ends_with('-') {
+                true if name == "localhost" => Err("`localhost` is every device".to_owned()),
+                true => Ok(name.to_owned()),
+                false => Err(format!("`{name}` is no name of a device")),
+            }
+        })
+    }
+
+    fn time(&mut self, value: &Value<'t>) -> Vec<TimeServer> {
+        let Some(table) = self.table("time", value) else { return Vec::new() };
+        let known = self.known("time", table);
+        let servers = known.into_iter().find(|(name, _)| *name == "servers");
+        let Some((_, value)) = servers else { return Vec::new() };
+        self.servers("time.servers", value, 8, time::server)
+    }
+
+    fn health(&mut self, value: &Value<'t>) -> Option<u32> {
+        let table = self.table("health", value)?;
+        let known = self.known("health", table);
+        let (_, window) = known.into_iter().find(|(name, _)| *name == "window-s")?;
+        self.number(window, keys::HEALTH_WINDOW_S)
+    }
+
+    fn network(&mut self, value: &Value<'t>, config: &mut Config) {
+        let Some(table) = self.table("network", value) else { return };
+        for (name, value) in self.known("network", table) {
+            match name {
+                "dns" => {
+                    // The C library reads three (resolv.conf(5)).
+                    config.name_servers =
+                        self.servers("network.dns", value, 3, network::name_server);
+                }
+                "interface" => config.interfaces = self.interfaces(value),
+                _ => {}
+            }
+        }
+    }
+
+    /// A list of at least one and at most so many different servers of a kind.
+    fn servers<T: PartialEq + core::fmt::Display>(
+        &mut self,
+        path: &str,
+        value: &Value<'t>,
+        most: usize,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let DeValue::Array(list) = value.get_ref() else {
+            let message = format!("{}, not a list", kind(value.get_ref()));
+            self.wrong(value.span(), path, message);
+            return Vec::new();
+        };
+        if list.is_empty() || list.len() > most {
+            self.wrong(value.span(), path, format!("{} addresses", list.len()));
+        }
+        let mut servers = Vec::new();
+        for value in list.iter() {
+            let Some(server) = self.parsed(path, value, parse) else { continue };
+            if servers.contains(&server) {
+                self.wrong(value.span(), path, format!("{server} is there twice"));
+            }
+            servers.push(server);
+        }
+        servers
+    }
+
+    fn interfaces(&mut self, value: &Value<'t>) -> Vec<Interface> {
+        const PATH: &str = "network.interface";
+        let tables = match value.get_ref() {
+            DeValue::Array(list) if !list.is_empty() => list,
+            other => {
+                let hint = "expected [[network.interface]], with two brackets, for each interface";
+                let message = format!("`{PATH}` is {}, not a list of tables", kind(other));
+                self.add(value.span(), message, Some(hint.to_owned()));
+                return Vec::new();
+            }
+        };
+        let mut interfaces = Vec::new();
+        for value in tables.iter() {
+            let Some(table) = self.table(PATH, value) else { continue };
+            if let Some(interface) = self.interface(table, value.span(), &interfaces) {
+                interfaces.push(interface);
+            }
+        }
+        interfaces
+    }
+
+    fn interface(
+        &mut self,
+        table: &DeTable<'t>,
+        span: Range<usize>,
+        others: &[Interface],
+    ) -> Option<Interface> {
+        const PATH: &str = "network.interface";
+        let known = self.known(PATH, table);
+        let find =
+            |wanted: &str| known.iter().find(|(name, _)| *name == wanted).map(|entry| entry.1);
+        for wanted in ["name", "address"].into_iter().filter(|wanted| find(wanted).is_none()) {
+            // A line that could not be read may have been just that key.
+            if self.broken.is_empty() {
+                let path = format!("{PATH}.{wanted}");
+                self.wrong(span.clone(), &path, format!("an interface without `{wanted}`"));
+            }
+        }
+        let name = find("name").and_then(|value| self.interface_name(value, others));
+        let addresses = find("address").and_then(|value| self.addresses(value, others));
+        let router = find("router").map(|value| {
+            let host = addresses.and_then(|(ipv4, _)| ipv4);
+            // Of an address that is wrong itself nothing more needs to be said.
+            addresses.and_then(|_| {
+                let path = "network.interface.router";
+                self.parsed(path, value, |text| network::router(text, host))
+            })
+        });
+        let (ipv4, ipv6) = addresses?;
+        Some(Interface { name: name?, ipv4, ipv6, router: router.flatten() })
+    }
+
+    fn interface_name(&mut self, value: &Value<'t>, others: &[Interface]) -> Option<String> {
+        self.parsed("network.interface.name", value, |name| {
+            network::interface_name(name)?;
+            match others.iter().any(|other| other.name == name) {
+                true => Err(format!("`{name}` has a table already")),
+                false => Ok(name.to_owned()),
+            }
+        })
+    }
+
+    fn addresses(&mut self, value: &Value<'t>, others: &[Interface]) -> Option<Addresses> {
+        const PATH: &str = "network.interface.address";
+        let values: Vec<&Value<'t>> = match value.get_ref() {
+            DeValue::Array(list) => list.iter().collect(),
+            _ => [value].into(),
+        };
+        if values.is_empty() {
+            self.wrong(value.span(), PATH, "no address".to_owned());
+        }
+        let (mut ipv4, mut ipv6) = (None, None);
+        let mut good = !values.is_empty();
+        for value in values {
+            let read =
+                |text: &str| one_of_each(network::address(text)?, others, &mut ipv4, &mut ipv6);
+            good &= self.parsed(PATH, value, read).is_some();
+        }
+        good.then_some((ipv4, ipv6))
+    }
+
+    fn sysctls(&mut self, value: &Value<'t>, config: &mut Config) {
+        let Some(table) = self.table(keys::SYSCTL, value) else { return };
+        let mut leaves = Vec::new();
+        flatten("", table, &mut leaves);
+        for (name, place, value) in leaves {
+            let Some(sysctl) = sysctls::find(&name) else {
+                self.unknown_sysctl(&name, place);
+                continue;
+            };
+            let Some(number) = self.number(value, (sysctl.least, sysctl.most)) else { continue };
+            if config.sysctls.iter().any(|(other, _)| *other == sysctl.name) {
+                self.add(place, format!("`{name}` is there twice"), None);
+            }
+            config.sysctls.push((sysctl.name, number));
+        }
+        config.sysctls.sort_unstable();
+    }
+
+    fn unknown_sysctl(&mut self, name: &str, span: Range<usize>) {
+        let near = suggest::nearest(name, sysctls::SYSCTLS.iter().map(|sysctl| sysctl.name));
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "docs/config.md lists those that are, and says why others are not".to_owned(),
+        };
+        let message = format!("`{name}` is not a kernel setting that can be chosen here");
+        self.add(span, message, Some(hint));
+    }
+}
+
+/// One of IPv4 and one of IPv6: what dhcpcd can give an interface.
+type Addresses = (Option<Address<Ipv4Addr>>, Option<Address<Ipv6Addr>>);
+
+fn one_of_each(
+    Address { ip, prefix }: Address<IpAddr>,
+    others: &[Interface],
+    ipv4: &mut Option<Address<Ipv4Addr>>,
+    ipv6: &mut Option<Address<Ipv6Addr>>,
+) -> Result<(), String> {
+    let same = |other: &&Interface| {
+        let v4 = other.ipv4.map(|address| IpAddr::V4(address.ip));
+        let v6 = other.ipv6.map(|address| IpAddr::V6(address.ip));
+        [v4, v6].contains(&Some(ip))
+    };
+    if let Some(other) = others.iter().find(same) {
+        return Err(format!("{ip} is the address of {}", other.name));
+    }
+    let second = match ip {
+        IpAddr::V4(ip) => ipv4.replace(Address { ip, prefix }).is_some(),
+        IpAddr::V6(ip) => ipv6.replace(Address { ip, prefix }).is_some(),
+    };
+    if second { Err(format!("{ip} is a second address of its kind")) } else { Ok(()) }
+}
+
+type Leaf<'a, 't> = (String, Range<usize>, &'a Value<'t>);
+
+/// `vm.swappiness = 10` is a table in a table to TOML, and `"vm.swappiness" = 10` is not.
+fn flatten<'a, 't>(path: &str, table: &'a DeTable<'t>, leaves: &mut Vec<Leaf<'a, 't>>) {
+    for (name, value) in table {
+        let segment: &str = name.get_ref();
+        let path = if path.is_empty() { segment.to_string() } else { format!("{path}.{segment}") };
+        match value.get_ref() {
+            DeValue::Table(table) => flatten(&path, table, leaves),
+            _ => leaves.push((path, name.span(), value)),
+        }
+    }
+}
+
+/// What a value is, for a message.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
