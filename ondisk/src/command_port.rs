@@ -1,13 +1,15 @@
 //! The command port: how the host of a virtual machine runs the guest's `iota` commands.
 //!
-//! A virtio serial port named [`NAME`] connects the two; a machine without one has no such way in.
-//! Whoever can add one runs the machine anyway. Both directions are frames:
+//! A virtio serial port named [`NAME`] connects the two, or, on machines that have no virtio, the
+//! serial line that [`crate::virtual_machine`] names. A machine without either has no such way in;
+//! whoever can add one runs the machine anyway. Both directions are frames:
 //!
 //! ```text
 //! 0  1  kind
 //! 1  4  length of the payload, little-endian, at most MAX_PAYLOAD_BYTES
 //! 5  …  payload
 //!
+//! both             h  hello (no payload): asks whether somebody listens, and answers
 //! host to guest    a  arguments, each ended by a zero byte; begins a command
 //!                  i  bytes of its standard input
 //!                  e  end of its standard input (no payload)
@@ -15,7 +17,9 @@
 //!                  r  bytes of its standard error
 //!                  x  exit status, one byte; ends the answer
 //! ```
-//! One command at a time: the host sends `a`, any `i`, `e`, and reads until `x`.
+//! One command at a time: the host sends `h` again and again until it is answered, then `a`, any
+//! `i`, `e`, and reads until `x`. Either side passes over what is in front of a hello: a serial
+//! line has no beginning, and whatever was broken off is still in it.
 
 /// Name of the port, as the machine's maker gives it and the guest finds it in sysfs.
 pub const NAME: &str = "iota.commands";
@@ -24,9 +28,14 @@ pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 /// Bytes before a payload.
 pub const HEADER_BYTES: usize = 5;
 
+/// A whole frame: is anybody there?
+pub const HELLO: [u8; HEADER_BYTES] = *b"h\0\0\0\0";
+
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Nothing: asks for the same frame, or answers it.
+    Hello,
     /// Arguments of a command, each ended by a zero byte.
     Arguments,
     /// A piece of standard input.
@@ -51,7 +60,8 @@ pub struct Header {
 }
 
 impl Kind {
-    const ALL: [(Self, u8); 6] = [
+    const ALL: [(Self, u8); 7] = [
+        (Self::Hello, b'h'),
         (Self::Arguments, b'a'),
         (Self::Input, b'i'),
         (Self::EndOfInput, b'e'),
@@ -95,6 +105,11 @@ mod tests {
             assert_eq!(bytes, [letter, 2, 1, 0, 0]);
             assert_eq!(Header::decode(bytes), Some(Header { kind, length: 258 }));
         }
+    }
+
+    #[test]
+    fn a_hello_is_a_frame_without_payload() {
+        assert_eq!(Header::encode(Kind::Hello, &[]), Some(HELLO));
     }
 
     #[test]

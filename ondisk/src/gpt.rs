@@ -126,6 +126,13 @@ impl<D: ReadAt> Disk<'_, D> {
         }
         let block = self.read(at, self.block_bytes)?;
         let header = Header::parse(&block, at)?;
+        let entries = self.entries(&header)?;
+        let partitions = self.partitions(&header, &entries)?;
+        check_overlap(&partitions)?;
+        Ok(Table { disk: header.disk, source, partitions })
+    }
+
+    fn entries(&self, header: &Header) -> Result<Vec<u8>, CopyError<D::Error>> {
         if header.last_usable.0 >= self.blocks || header.first_usable > header.last_usable {
             return Err(CopyError::Usable(header.first_usable, header.last_usable));
         }
@@ -136,9 +143,7 @@ impl<D: ReadAt> Disk<'_, D> {
         if found != header.entries_crc {
             return Err(CopyError::EntriesCrc { found, wanted: header.entries_crc });
         }
-        let partitions = self.partitions(&header, &entries)?;
-        check_overlap(&partitions)?;
-        Ok(Table { disk: header.disk, source, partitions })
+        Ok(entries)
     }
 
     fn read(&self, at: Lba, length: u64) -> Result<Vec<u8>, CopyError<D::Error>> {
@@ -391,5 +396,7 @@ impl<E: fmt::Display> fmt::Display for CopyError<E> {
 
 impl<E: fmt::Display + fmt::Debug> core::error::Error for CopyError<E> {}
 
+pub(crate) mod growth;
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! disk:  GPT │ p1 ESP │ p2 record │ p3 slot-a │ p4 slot-b │ p5 data │ backup GPT
+//! or:    MBR │ record (4–12 MiB) │ p1 FAT (from 16 MiB) │ p2 slot-a │ p3 slot-b │ p4 data
 //! slot:  erofs root │ verity tree │ kernel │ initrd │ zeros … │ manifest area (last 64 KiB)
 //! ```
 use core::fmt;
@@ -58,6 +59,24 @@ pub const SLOT_TYPE: Guid =
 /// Our type of the data partition.
 pub const DATA_TYPE: Guid =
     Guid::new(0x7ef3_a5d0, 0x11c4, 0x4b6a, [0x9d, 0x52, 0x69, 0x6f, 0x74, 0x61, 0x00, 0x03]);
+
+/// Where the record lies on a disk with an MBR, whose four entries leave none for it: in the gap
+/// before the first partition, at the same distances as in a record partition.
+pub const MBR_RECORD: Extent = Extent { offset: 4 * MIB, length: RECORD_PARTITION_BYTES };
+
+/// Where the boot partition starts on a disk with an MBR: a page of 4 MiB behind the record, so
+/// that a card that loses the page around a write there loses no file.
+pub const MBR_BOOT_OFFSET: u64 = 16 * MIB;
+
+/// MBR type of the boot partition: FAT32 with LBA. The Raspberry Pi 3's ROM takes no EFI system
+/// partition (0xef), and U-Boot writes its variables to none but those.
+pub const MBR_BOOT_TYPE: u8 = 0x0C;
+
+/// MBR type of both slots: data that is no file system, which nothing mounts or mends by itself.
+pub const MBR_SLOT_TYPE: u8 = 0xDA;
+
+/// MBR type of the data partition: Linux.
+pub const MBR_DATA_TYPE: u8 = 0x83;
 
 /// Partition name of the ESP.
 pub const ESP_NAME: &str = "boot";

@@ -4,11 +4,12 @@
 //! Every number that comes from a disk is checked before it is used, so arithmetic that could
 //! overflow and conversions that could lose bits are reported by the lints below.
 //!
-//! Reading order: what is where on a disk ([`layout`], [`gpt`], [`boot_record`]), what a slot
-//! says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot is started
-//! ([`boot_state`]), what the started kernel is told ([`boot_args`]) and how a running system
-//! changes which slot is started ([`slot_change`]); what brings a new system
-//! ([`bundle`], [`trust`]) and what remains of one that failed ([`trial_log`]).
+//! Reading order: what is where on a disk ([`layout`], [`partition_table`] over [`gpt`] and
+//! [`mbr`], [`boot_record`]), how the last partition takes what a larger disk has ([`growth`]),
+//! what a slot says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot
+//! is started ([`boot_state`]), what the started kernel is told ([`boot_args`]) and how a running
+//! system changes which slot is started ([`slot_change`]); what brings a new system ([`bundle`],
+//! [`trust`]) and what remains of one that failed ([`trial_log`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
@@ -18,17 +19,22 @@ pub mod boot_args;
 pub mod boot_record;
 pub mod boot_state;
 pub mod bundle;
+pub mod calendar;
 pub mod command_port;
 pub mod device;
 pub mod digest;
 pub mod envelope;
 pub mod gpt;
+pub mod growth;
 pub mod guid;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
+pub mod mbr;
+pub mod partition_table;
 pub mod slot_change;
 pub mod system;
 pub mod trial_log;
 pub mod trust;
 pub mod verify;
+pub mod virtual_machine;

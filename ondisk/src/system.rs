@@ -20,6 +20,11 @@
 //! health health                        the service whose success commits a trial
 //!   window-s 60                        everything has to run this long
 //!   limit-s 600                        a trial that has not succeeded by then has failed
+//! led ACT                              shows how far this start is (/sys/class/leds); all stages:
+//!   starting timer delay_on=100 delay_off=100      a trigger, then files beside it and values
+//!   running heartbeat
+//!   safe timer delay_on=1000 delay_off=1000
+//!   stopping default-on
 //! module br_netfilter                  loaded before the engine starts
 //! sysctl net.ipv4.ip_forward=1
 //! tmpfs /var mode=0755 size=25%        always nosuid,nodev
@@ -56,10 +61,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 mod check;
+mod led;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
+
+pub use led::{LEDS, Led, Pattern, RUNNING_MARK, Setting, Stage};
 
 /// Where the builder puts the description and PID 1 looks for it.
 pub const PATH: &str = "/usr/lib/iota/system";
@@ -75,6 +83,8 @@ pub struct System {
     pub engine: Option<Engine>,
     /// How a trial is judged; without it every trial fails when its tries are used up.
     pub health: Option<Health>,
+    /// The LED that shows how far a start is, if the board has one.
+    pub led: Option<Led>,
     /// Kernel modules that are loaded before the first service, whatever devices are found.
     pub modules: Vec<String>,
     /// Kernel settings.

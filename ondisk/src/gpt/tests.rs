@@ -11,7 +11,7 @@ const BLOCKS: usize = 256;
 const DISK: Guid = Guid::new(1, 2, 3, [4; 8]);
 
 /// Type, name, first and last block.
-type Sample = (Guid, &'static str, u64, u64);
+pub(crate) type Sample = (Guid, &'static str, u64, u64);
 
 const SAMPLE: [Sample; 4] = [
     (ESP_TYPE, "boot", 40, 47),
@@ -21,6 +21,11 @@ const SAMPLE: [Sample; 4] = [
 ];
 
 fn disk(partitions: &[Sample]) -> Vec<u8> {
+    disk_of(BLOCKS, partitions)
+}
+
+/// A disk of so many blocks of 512 bytes.
+pub(crate) fn disk_of(blocks: usize, partitions: &[Sample]) -> Vec<u8> {
     let mut entries = vec![0; 128 * 128];
     for (entry, (type_guid, name, first, last)) in entries.chunks_mut(128).zip(partitions) {
         entry[..16].copy_from_slice(&type_guid.to_bytes());
@@ -31,25 +36,25 @@ fn disk(partitions: &[Sample]) -> Vec<u8> {
             target.copy_from_slice(&unit.to_le_bytes());
         }
     }
-    let mut disk = vec![0; BLOCKS * BLOCK];
-    let last = BLOCKS - 1;
+    let mut disk = vec![0; blocks * BLOCK];
+    let last = blocks - 1;
     put(&mut disk, 2, &entries);
-    put(&mut disk, 1, &header(1, 2, &entries));
+    put(&mut disk, 1, &header(blocks, 1, 2, &entries));
     put(&mut disk, last - 32, &entries);
-    put(&mut disk, last, &header(last, last - 32, &entries));
+    put(&mut disk, last, &header(blocks, last, last - 32, &entries));
     disk
 }
 
-fn header(at: usize, entries_at: usize, entries: &[u8]) -> [u8; 92] {
+fn header(blocks: usize, at: usize, entries_at: usize, entries: &[u8]) -> [u8; 92] {
     let mut header = [0; 92];
     let mut set = |offset: usize, bytes: &[u8]| {
         header[offset..offset + bytes.len()].copy_from_slice(bytes);
     };
     set(0, b"EFI PART\0\0\x01\0\x5c\0\0\0");
     set(24, &at.to_le_bytes());
-    set(32, &(BLOCKS - at).to_le_bytes());
+    set(32, &(blocks - at).to_le_bytes());
     set(40, &34_u64.to_le_bytes());
-    set(48, &(BLOCKS - 34).to_le_bytes());
+    set(48, &(blocks - 34).to_le_bytes());
     set(56, &DISK.to_bytes());
     set(72, &entries_at.to_le_bytes());
     set(80, &128_u32.to_le_bytes());

@@ -26,7 +26,8 @@ impl System {
             container.check(earlier)?;
         }
         self.engine.as_ref().map_or(Ok(()), |engine| engine.check(self))?;
-        self.health.as_ref().map_or(Ok(()), |health| health.check(self))
+        self.health.as_ref().map_or(Ok(()), |health| health.check(self))?;
+        self.led.as_ref().map_or(Ok(()), Led::check)
     }
 
     fn check_mounts(&self) -> Result<(), Error> {

@@ -34,6 +34,7 @@ enum Section {
     Top,
     Engine,
     Health,
+    Led,
     Service,
     Container,
 }
@@ -50,6 +51,10 @@ fn read_item(system: &mut System, line: &str) -> Result<Section, Error> {
             let service = value.to_owned();
             system.health = Some(Health { service, window_s: 0, limit_s: 0 });
             return Ok(Section::Health);
+        }
+        "led" => {
+            system.led = Some(Led::named(value));
+            return Ok(Section::Led);
         }
         "module" => system.modules.push(value.to_owned()),
         "sysctl" => {
@@ -112,6 +117,10 @@ fn read_field(system: &mut System, section: Section, field: &str) -> Result<(), 
             Some(health) => health.read(key, value)?,
             None => false,
         },
+        Section::Led => match &mut system.led {
+            Some(led) => led.read(key, value)?,
+            None => false,
+        },
         Section::Service => match system.services.last_mut() {
             Some(service) => service.read(key, value)?,
             None => false,
@@ -146,6 +155,30 @@ impl Health {
         match key {
             "window-s" => self.window_s = number(value)?,
             "limit-s" => self.limit_s = number(value)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Led {
+    fn named(name: &str) -> Self {
+        let missing = Pattern::default;
+        Self {
+            name: name.to_owned(),
+            starting: missing(),
+            running: missing(),
+            safe: missing(),
+            stopping: missing(),
+        }
+    }
+
+    fn read(&mut self, key: &str, value: &str) -> Result<bool, Error> {
+        match key {
+            "starting" => self.starting = value.parse()?,
+            "running" => self.running = value.parse()?,
+            "safe" => self.safe = value.parse()?,
+            "stopping" => self.stopping = value.parse()?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -217,6 +250,19 @@ impl Container {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut words = text.split(' ');
+        let trigger = words.next().unwrap_or_default().to_owned();
+        let setting = |word| {
+            let (file, value) = split(word, '=')?;
+            Ok(Setting { file: file.to_owned(), value: value.to_owned() })
+        };
+        Ok(Self { trigger, settings: words.map(setting).collect::<Result<_, Error>>()? })
     }
 }
 

@@ -12,6 +12,11 @@ engine docker
 health health
   window-s 60
   limit-s 600
+led ACT
+  starting timer delay_on=100 delay_off=100
+  running heartbeat
+  safe timer delay_on=1000 delay_off=1000
+  stopping default-on
 module br_netfilter
 module overlay
 sysctl net.ipv4.ip_forward=1
@@ -66,6 +71,7 @@ fn a_description_survives_the_way_through_its_text() {
     let skipped = |name: &str| system.service(name).unwrap().skip_in_safe_mode;
     assert!(skipped("docker") && !skipped("network"));
     assert_eq!(system.health.unwrap().limit_s, 600);
+    assert_eq!(system.led.unwrap().safe.to_string(), "timer delay_on=1000 delay_off=1000");
     assert_eq!(system.engine.unwrap().socket, "/run/docker.sock");
     assert_eq!(system.containers[0].publish, [Publish { host: 8080, container: 80 }]);
 }
@@ -88,18 +94,20 @@ fn a_damaged_description_is_refused_with_its_line() {
     for (from, to, expected) in [
         ("iota-system 1", "iota-system 2", "line 1: not a description: expected `iota-system 1`"),
         ("hostname iota", "hostname", "line 2: `hostname` has no value"),
-        ("module overlay", "modul overlay", "line 11: unknown word `modul`"),
+        ("module overlay", "modul overlay", "line 16: unknown word `modul`"),
         ("  api docker", "  app docker", "line 5: `app` does not belong here"),
-        ("module overlay", "  module overlay", "line 11: `module` does not belong here"),
-        ("mode=0755", "mode=0759", "line 13: `0759` is not a mode"),
-        ("user 0:0", "user 0", "line 19: `0` has no `:`"),
-        ("stop-timeout-ms 2000", "stop-timeout-ms -1", "line 22: `-1` is not a number in range"),
+        ("running heartbeat", "ready heartbeat", "line 12: `ready` does not belong here"),
+        ("running heartbeat", "running heartbeat x", "line 12: `x` has no `=`"),
+        ("module overlay", "  module overlay", "line 16: `module` does not belong here"),
+        ("mode=0755", "mode=0759", "line 18: `0759` is not a mode"),
+        ("user 0:0", "user 0", "line 24: `0` has no `:`"),
+        ("stop-timeout-ms 2000", "stop-timeout-ms -1", "line 27: `-1` is not a number in range"),
         (
             "output log",
             "output syslog",
-            "line 24: output goes to console, log or verbatim, not `syslog`",
+            "line 29: output goes to console, log or verbatim, not `syslog`",
         ),
-        ("publish 8080:80", "publish 8080:65536", "line 53: `65536` is not a number in range"),
+        ("publish 8080:80", "publish 8080:65536", "line 58: `65536` is not a number in range"),
     ] {
         refused(from, to, expected);
     }
@@ -133,6 +141,12 @@ fn a_description_that_makes_no_sense_is_refused() {
         ("health health", "health docker", "health: `docker` is not work to be done once"),
         ("window-s 60", "window-s 600", "health: the window must be above 0 and below the limit"),
         ("window-s 60", "window-s 0", "health: the window must be above 0 and below the limit"),
+        ("  running heartbeat\n", "", "led ACT: the stage `running` is missing"),
+        (
+            "led ACT",
+            "led ../ACT",
+            "led ../ACT: LED `../ACT` is not a name of letters, digits, `-`, `_` and `:`",
+        ),
         ("net.ipv4", "../ipv4", "sysctl `../ipv4.ip_forward` is not a dotted name"),
     ] {
         refused(from, to, expected);
@@ -143,11 +157,11 @@ fn a_description_that_makes_no_sense_is_refused() {
 fn only_the_spelling_of_the_writer_is_read() {
     let why = |line: &str| format!("`{line}` is out of order, repeated or spelt differently");
     for (from, to, number, line) in [
-        ("mode=0755", "mode=755", 13, "tmpfs /var mode=755 size=25%"),
-        ("first=500", "first=0500", 21, "  restart always first=0500 longest=30000"),
+        ("mode=0755", "mode=755", 18, "tmpfs /var mode=755 size=25%"),
+        ("first=500", "first=0500", 26, "  restart always first=0500 longest=30000"),
         ("hostname iota\n", "hostname iota\nhostname iota\n", 3, "hostname iota"),
-        ("  output log\n", "", 24, "  oom-score-adjust 0"),
-        ("\n  output log", "\r\n  output log", 23, "  leftovers kill\r"),
+        ("  output log\n", "", 29, "  oom-score-adjust 0"),
+        ("\n  output log", "\r\n  output log", 28, "  leftovers kill\r"),
     ] {
         refused(from, to, &format!("line {number}: {}", why(line)));
     }

@@ -22,6 +22,12 @@ impl System {
             line(text, "  window-s ", health.window_s);
             line(text, "  limit-s ", health.limit_s);
         }
+        if let Some(led) = &self.led {
+            line(text, "led ", &led.name);
+            for stage in Stage::ALL {
+                line(text, "  ", format_args!("{} {}", stage.name(), led.pattern(stage)));
+            }
+        }
         self.modules.iter().for_each(|name| line(text, "module ", name));
         for Sysctl { name, value } in &self.sysctls {
             line(text, "sysctl ", format_args!("{name}={value}"));

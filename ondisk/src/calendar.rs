@@ -1,0 +1,43 @@
+//! Days of the calendar, for programs that have no library for it.
+
+/// Days from 1970-01-01 to a day. Years begin in March here, so that the leap day is a year's last.
+///
+/// Months and days count from 1. OK to saturate: years of any clock are far from the end of 64
+/// bits.
+pub const fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year.saturating_sub(1) } else { year };
+    let months_since_march = month.saturating_add(9).rem_euclid(12);
+    let days_before_month = months_since_march.saturating_mul(153).saturating_add(2).div_euclid(5);
+    let leap_days = year
+        .div_euclid(4)
+        .saturating_sub(year.div_euclid(100))
+        .saturating_add(year.div_euclid(400));
+    // 719,468 days lie between the first of March of the year 0 and the epoch.
+    year.saturating_mul(365)
+        .saturating_add(leap_days)
+        .saturating_add(days_before_month)
+        .saturating_add(day)
+        .saturating_sub(719_469)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_those_that_date_counts() {
+        // `date -u -d DAY +%s`, divided by 86,400.
+        for ((year, month, day), days) in [
+            ((1970, 1, 1), 0),
+            ((1970, 3, 1), 59),
+            ((2000, 2, 29), 11_016),
+            ((2000, 3, 1), 11_017),
+            ((2026, 12, 31), 20_818),
+            ((2027, 1, 1), 20_819),
+            ((2100, 3, 1), 47_541),
+            ((1, 1, 1), -719_162),
+        ] {
+            assert_eq!(days_since_epoch(year, month, day), days, "{year}-{month}-{day}");
+        }
+    }
+}
