@@ -10,14 +10,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use ondisk::boot_args::{BootArgs, DiskId};
+use ondisk::boot_args::BootArgs;
 use ondisk::boot_record::{Record, State};
 use ondisk::boot_state::{self, Decision, Rule, Situation, Start};
 use ondisk::device::WriteAt;
-use ondisk::gpt::Table;
 use ondisk::keyring::Keyring;
 use ondisk::layout::{Extent, PerSlot, Slot};
 use ondisk::manifest::PartName;
+use ondisk::partition_table::PartitionTable;
 
 use crate::record::Store;
 use crate::slot::{Refused, load_part, read_manifest, unpack_kernel};
@@ -65,13 +65,13 @@ pub fn boot<M: Machine, D: WriteAt>(
     for key in keys.keys() {
         machine.say(format_args!("trusted key {}", key.id()));
     }
-    let table = Table::read(&disk, block_bytes).map_err(|error| {
+    let table = PartitionTable::read(&disk, block_bytes).map_err(|error| {
         machine.say(format_args!("disk: {error}"));
         NothingStarts
     })?;
     machine.say(format_args!("disk {}, {}", table.disk, table.source));
-    let partition = table.record().map_err(|error| machine.say(format_args!("record: {error}")));
-    let store = Store::read(&disk, partition.ok().map(|partition| partition.extent));
+    let place = table.record().map_err(|error| machine.say(format_args!("record: {error}")));
+    let store = Store::read(&disk, place.ok());
     let (record, known) = match store.newest() {
         Some(record) => (*record, true),
         None => (Record::default(), false),
@@ -98,7 +98,7 @@ pub fn boot<M: Machine, D: WriteAt>(
 struct Attempt<'a, M, D: WriteAt> {
     machine: &'a M,
     disk: D,
-    table: Table,
+    table: PartitionTable,
     keys: &'a Keyring,
     store: Store<D::Error>,
     record: Record,
@@ -148,8 +148,8 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
         self.say(slot, format_args!("initrd verified"));
         let kernel = unpack_kernel(&kernel, &manifest)?;
         self.say(slot, format_args!("kernel unpacked"));
-        let disk = DiskId::Gpt(self.table.disk);
-        let args = BootArgs { safe, ..BootArgs::new(slot, start.rule.attempt(), disk, &manifest) };
+        let (attempt, disk) = (start.rule.attempt(), self.table.disk);
+        let args = BootArgs { safe, ..BootArgs::new(slot, attempt, disk, &manifest) };
         let command_line = format!("{} {args}", manifest.command_line);
         if matches!(start.rule, Rule::Safe | Rule::Uncounted) {
             // Nothing counts these starts, so nothing else keeps a system that fails at once from

@@ -67,7 +67,7 @@ fn buffer<E>(length: u64) -> Result<Vec<u8>, Refused<E>> {
 #[derive(Debug)]
 pub(crate) enum Refused<E> {
     /// There is no such partition, or two.
-    Partition(ondisk::gpt::FindError),
+    Partition(ondisk::partition_table::FindError),
     /// The manifest could not be read.
     ManifestRead(E),
     /// The manifest is wrong.

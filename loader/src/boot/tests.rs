@@ -547,6 +547,7 @@ fn a_loader_without_keys_starts_nothing() {
 #[test]
 fn a_disk_without_a_table_starts_nothing() {
     let failures = failures(&TestDisk::new(vec![0; DISK_BYTES]));
-    let expected = "disk: no partition table: primary: no GPT header; backup: no GPT header";
+    let expected = "disk: no partition table: primary: no GPT header; backup: no GPT header; \
+                    MBR: no MBR";
     assert_eq!(failures, [expected, "=> nothing"]);
 }

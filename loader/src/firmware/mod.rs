@@ -2,6 +2,7 @@
 mod disk;
 mod initrd;
 mod start;
+mod watchdog;
 
 use core::convert::Infallible;
 use core::fmt::{self, Write as _};

@@ -5,7 +5,7 @@ use core::convert::Infallible;
 use uefi::boot::{self, LoadImageSource};
 use uefi::proto::loaded_image::LoadedImage;
 
-use super::initrd;
+use super::{initrd, watchdog};
 use loader::boot::System;
 
 /// Starts the kernel; comes back only if that did not work.
@@ -25,7 +25,11 @@ pub(super) fn start(system: System) -> Result<Infallible, &'static str> {
         // SAFETY: the options are leaked, so they outlive the kernel's use of them.
         unsafe { loaded.set_load_options(options.as_ptr().cast(), size) };
     }
-    match boot::start_image(image) {
+    // The last act: from here to the kernel's own driver there are few seconds to spend.
+    let armed = watchdog::arm();
+    let result = boot::start_image(image);
+    drop(armed);
+    match result {
         Ok(()) => Err("it came back"),
         Err(_) => Err("it came back with an error"),
     }
