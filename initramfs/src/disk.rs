@@ -11,8 +11,8 @@ use std::str::FromStr;
 
 use ondisk::boot_args::DiskId;
 use ondisk::device::{FileDevice, is_disk_name};
-use ondisk::gpt::Table;
 use ondisk::layout::{Extent, Slot};
+use ondisk::partition_table::PartitionTable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::failure::{Context, Failure, Result};
@@ -45,7 +45,7 @@ pub(crate) struct OwnDisk {
 pub(crate) struct RecordPlace {
     /// The disk.
     pub(crate) disk: PathBuf,
-    /// The bytes of the record partition.
+    /// The bytes of the record's area.
     pub(crate) extent: Extent,
 }
 
@@ -92,6 +92,11 @@ pub(crate) fn wait_for(id: DiskId, slot: Slot, events: &OwnedFd) -> Result<OwnDi
     }
 }
 
+/// Whether a disk with this id is there now.
+pub(crate) fn is_there(id: DiskId) -> bool {
+    disks().into_iter().any(|name| has_id(&name, id).is_some())
+}
+
 enum Found {
     Disk(OwnDisk),
     /// It is the disk, but it cannot be used.
@@ -112,28 +117,24 @@ fn find(id: DiskId, slot: Slot) -> Found {
 }
 
 /// The table of a disk if it has this id.
-fn has_id(name: &str, id: DiskId) -> Option<Table> {
-    let DiskId::Gpt(guid) = id else { return None };
+fn has_id(name: &str, id: DiskId) -> Option<PartitionTable> {
     let file = File::open(Path::new("/dev").join(name)).ok()?;
     let block_bytes = fs::read_to_string(format!("{BLOCK}/{name}/queue/logical_block_size"))
         .ok()
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(512);
-    let table = Table::read(&FileDevice::new(file).ok()?, block_bytes).ok()?;
-    (table.disk == guid).then_some(table)
+    let table = PartitionTable::read(&FileDevice::new(file).ok()?, block_bytes).ok()?;
+    (table.disk == id).then_some(table)
 }
 
-fn partitions(disk: &str, table: &Table, slot: Slot) -> Result<OwnDisk> {
+fn partitions(disk: &str, table: &PartitionTable, slot: Slot) -> Result<OwnDisk> {
     let slot = table.slot(slot).context(disk)?;
     let data = match table.data() {
         Ok(partition) => node(disk, partition.number).ok(),
         Err(_) => None,
     };
     let record = table.record().ok();
-    let record = record.map(|partition| RecordPlace {
-        disk: Path::new("/dev").join(disk),
-        extent: partition.extent,
-    });
+    let record = record.map(|extent| RecordPlace { disk: Path::new("/dev").join(disk), extent });
     Ok(OwnDisk { slot: node(disk, slot.number)?, data, record })
 }
 

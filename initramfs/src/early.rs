@@ -66,7 +66,7 @@ fn start(trial: &mut Option<Trial>) -> Result<Never> {
     let args = boot_args()?;
     say(&format!("early stage of {} in slot {}", args.version, args.slot));
     let events = netlink::open_events()?;
-    let count = load_modules()?;
+    let count = load_modules(&|| disk::is_there(args.disk))?;
     say(&format!("{count} modules loaded"));
     // As early as there is one: from here on a hang ends in a restart.
     let watchdog = Watchdog::open(log::now_ms());
@@ -84,10 +84,12 @@ fn boot_args() -> Result<BootArgs> {
     BootArgs::parse(&line).context("kernel command line")
 }
 
-/// Loads the modules of the initramfs in the order of its list. One that does not load is named
-/// and passed over: what matters is whether the disk appears.
-fn load_modules() -> Result<usize> {
+/// Loads the modules of the initramfs in the order of its list, those behind its empty line only
+/// until the disk is there: what has none of those devices spares itself a second. One that does
+/// not load is named and passed over: what matters is whether the disk appears.
+fn load_modules(disk_is_there: &dyn Fn() -> bool) -> Result<usize> {
     let order = fs::read_to_string(Path::new(MODULES).join("order")).context("module list")?;
+    let (always, until_disk) = order.split_once("\n\n").unwrap_or((&order, ""));
     let load = |name: &&str| match insert(&Path::new(MODULES).join(name)) {
         Ok(()) => true,
         Err(failure) => {
@@ -95,7 +97,9 @@ fn load_modules() -> Result<usize> {
             false
         }
     };
-    Ok(order.lines().filter(load).count())
+    let always = always.lines().filter(load).count();
+    let later = until_disk.lines().take_while(|_| !disk_is_there()).filter(load).count();
+    Ok(always.saturating_add(later))
 }
 
 fn open_verity(slot: &Path, verity: &Verity) -> Result<PathBuf> {

@@ -3,14 +3,16 @@
 use std::fs;
 
 use ondisk::boot_args::BootArgs;
-use ondisk::system::{self, System};
+use ondisk::system::{self, Led, Stage, System};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use rustix::system::{RebootCommand, reboot};
+use rustix::system::{RebootCommand, reboot, uname};
 
+use crate::clock::Clock;
 use crate::disk::RecordPlace;
 use crate::early::{DATA_ARGUMENT, RECORD_ARGUMENT, WATCHDOG_ARGUMENT};
 use crate::failure::{Context, Result};
-use crate::log::{self, say};
+use crate::led::StatusLed;
+use crate::log::{self, note, say};
 use crate::module_loader::{self, Loader};
 use crate::plan::{self, Facts};
 use crate::supervisor::Supervisor;
@@ -31,6 +33,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
     log::open_console();
     log::keep_lines();
     say("late stage");
+    let mut clock = Clock::start(&uname().version().to_string_lossy());
     let signals = sys::signals(crate::power::SIGNALS);
     let events = netlink::open_events();
     set_limits();
@@ -45,6 +48,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
     // The modules come in while the mounts are made; a mount that needs one waits for it alone.
     let work = module_loader::start(modules.clone(), plan::modules(&system, &facts));
     let settings = linux::perform(plan, &modules);
+    clock.go_on(log::now_ms());
     say("system prepared");
     let engine = system.engine.map(|engine| engine.service);
     let mut services = system.services;
@@ -53,8 +57,12 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
         services.retain(|service| !service.skip_in_safe_mode);
     }
     let mut supervisor = Supervisor::new(services, engine, trial, watchdog);
+    supervisor.keeps(clock);
     // Before the devices want the processors and the disk.
     supervisor.start_services();
+    if let Some(led) = system.led.and_then(|led| status_led(led, safe, modules)) {
+        supervisor.shown_by(led);
+    }
     match work {
         Ok(work) => supervisor.modules_from(work, settings),
         Err(failure) => say(&failure.to_string()),
@@ -68,6 +76,12 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
         Err(error) => say(&format!("signals: {error}")),
     }
     supervisor.run()
+}
+
+/// What shows the stage of this start; a start that nobody sees goes on all the same.
+fn status_led(led: Led, safe: bool, modules: Loader) -> Option<StatusLed> {
+    let stage = if safe { Stage::Safe } else { Stage::Starting };
+    StatusLed::start(led, stage, modules).inspect_err(|failure| note(&failure.to_string())).ok()
 }
 
 /// A root whose description cannot be read still comes up, so that it can be seen and replaced.

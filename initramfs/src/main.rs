@@ -16,7 +16,9 @@ mod services;
 mod supervisor;
 mod trial;
 
+mod clock;
 mod disk;
+mod led;
 mod linux;
 mod log;
 mod module_loader;

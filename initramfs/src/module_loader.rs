@@ -4,7 +4,7 @@
 //! which never waits for it. Two loads of the same module at once are the kernel's to sort out.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::io::Errno;
+use rustix::process::setpriority_process;
 use rustix::system::{finit_module, uname};
 
 use crate::failure::{Context, Failure, Result};
@@ -22,6 +23,8 @@ use crate::plan::Step;
 
 /// `MODULE_INIT_COMPRESSED_FILE`: the kernel unpacks it.
 const COMPRESSED: i32 = 4;
+/// The least a thread can want to run (`nice(1)`; on Linux each thread has its own).
+const IDLE_NICE: i32 = 19;
 
 /// The modules of the running kernel.
 #[derive(Clone)]
@@ -120,13 +123,16 @@ fn is_live(path: &str) -> bool {
     fs::read_to_string(state).is_ok_and(|state| state.trim() == "live")
 }
 
-/// Loads a module from its file. One that is there already is fine, and so is one that finds
-/// nothing to drive.
+/// Loads a module from its file, with what the kernel command line says for it. One that is there
+/// already is fine, and so is one that finds nothing to drive.
 pub(crate) fn insert(path: &Path) -> Result<()> {
     let name = path.display();
     let file = File::open(path).context(&name)?;
     let flags = if path.extension() == Some(OsStr::new("ko")) { 0 } else { COMPRESSED };
-    match finit_module(&file, c"", flags) {
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let settings = modules::settings(&line, &modules::name_of(&name.to_string()));
+    let settings = CString::new(settings).context(&name)?;
+    match finit_module(&file, &settings, flags) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(Errno::NODEV) => Err(Failure::new(format!("{name}: finds no device"))),
         Err(error) => Err(error).context(name),
@@ -160,12 +166,16 @@ pub(crate) fn start(loader: Loader, names: Vec<String>) -> Result<Sender<Work>> 
 
 fn serve(loader: &Loader, receiver: &Receiver<Work>) {
     let mut seen = HashSet::new();
+    let mut processor_done = false;
     while let Ok(work) = receiver.recv() {
         match work {
             Work::Device(alias) => load_new(loader, &mut seen, alias),
             Work::AllDevices => {
                 load_all(loader, &mut seen);
                 note("the modules of all devices are loaded");
+                if !std::mem::replace(&mut processor_done, true) {
+                    load_for_processor(loader.clone());
+                }
             }
             Work::Settings(steps) => apply(steps, loader),
         }
@@ -181,10 +191,23 @@ fn apply(steps: Vec<Step>, loader: &Loader) {
 }
 
 fn load_all(loader: &Loader, seen: &mut HashSet<String>) {
-    let mut aliases = Vec::new();
-    find_aliases(Path::new("/sys/devices"), &mut aliases);
-    for alias in aliases {
+    for alias in aliases(Path::new("/sys"), &["bus/*/devices/*", "class/*/*"]) {
         load_new(loader, seen, alias);
+    }
+}
+
+/// Loads what the processor has instructions for, which is ciphers, and only while nothing else
+/// wants to run: they take long, and an engine that starts has more use for the time.
+fn load_for_processor(loader: Loader) {
+    let work = move || {
+        // Without the lower priority it is done all the same.
+        let _ = setpriority_process(None, IDLE_NICE);
+        for alias in aliases(Path::new("/sys"), &["devices/system/cpu"]) {
+            loader.load(&alias);
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("modules-cpu".into()).spawn(work) {
+        note(&format!("modules of the processor: {error}"));
     }
 }
 
@@ -195,20 +218,58 @@ fn load_new(loader: &Loader, seen: &mut HashSet<String>, alias: String) {
     }
 }
 
-/// Collects the modalias of every device below a directory of sysfs.
-fn find_aliases(directory: &Path, aliases: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        // Links lead out of the tree of devices; only what is really below counts.
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => find_aliases(&entry.path(), aliases),
-            Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
-                let alias = fs::read_to_string(entry.path()).unwrap_or_default();
-                if !alias.trim().is_empty() {
-                    aliases.push(alias.trim().to_owned());
-                }
-            }
-            _ => {}
+/// The modalias of every device that one of the patterns names.
+///
+/// The lists of buses and classes are looked into; the tree of devices itself has ten times as many
+/// directories.
+fn aliases(sysfs: &Path, patterns: &[&str]) -> Vec<String> {
+    patterns
+        .iter()
+        .flat_map(|pattern| matching(sysfs, pattern))
+        .filter_map(|device| fs::read_to_string(device.join("modalias")).ok())
+        .map(|alias| alias.trim().to_owned())
+        .filter(|alias| !alias.is_empty())
+        .collect()
+}
+
+/// The paths that a pattern names; `*` stands for any name.
+fn matching(directory: &Path, pattern: &str) -> Vec<PathBuf> {
+    let mut found = vec![directory.to_owned()];
+    for part in pattern.split('/') {
+        let step = |path: &PathBuf| match part {
+            "*" => fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path()).collect(),
+            name => vec![path.join(name)],
+        };
+        found = found.iter().flat_map(step).collect();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_buses_and_classes_are_found_and_the_processor_by_itself() {
+        let sysfs = std::env::temp_dir().join(format!("iota-aliases-{}", std::process::id()));
+        for (device, alias) in [
+            ("devices/system/cpu", "cpu:type:aarch64:feature:,0003\n"),
+            ("bus/virtio/devices/virtio0", "virtio:d00000001v00001AF4\n"),
+            ("bus/pci/devices/0000:00:01.0", "pci:v00001AF4d00001041\n"),
+            ("bus/pci/devices/0000:00:02.0", "\n"),
+            ("class/input/input0", "input:b0019v0000\n"),
+            ("devices/virtio0", "not looked at: it is on its bus"),
+        ] {
+            fs::create_dir_all(sysfs.join(device)).unwrap();
+            fs::write(sysfs.join(device).join("modalias"), alias).unwrap();
         }
+        fs::create_dir_all(sysfs.join("class/mem/null")).unwrap();
+        let mut devices = aliases(&sysfs, &["bus/*/devices/*", "class/*/*"]);
+        let processor = aliases(&sysfs, &["devices/system/cpu"]);
+        fs::remove_dir_all(&sysfs).unwrap();
+        devices.sort();
+        let expected = ["input:b0019v0000", "pci:v00001AF4d00001041", "virtio:d00000001v00001AF4"];
+        assert_eq!(devices, expected);
+        assert_eq!(processor, ["cpu:type:aarch64:feature:,0003"]);
     }
 }

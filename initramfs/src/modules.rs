@@ -119,6 +119,17 @@ pub(crate) fn name_of(path: &str) -> String {
     normal(file.split('.').next().unwrap_or(file))
 }
 
+/// What a kernel command line says for a module, as the kernel takes it: the part behind the dot of
+/// `bcm2835_wdt.nowayout=1`. The kernel itself looks there only for what is built in.
+pub(crate) fn settings(command_line: &str, module: &str) -> String {
+    let own = |word: &str| {
+        let (name, setting) = word.split_once('.')?;
+        (!setting.is_empty() && normal(name) == module).then(|| setting.to_owned())
+    };
+    let settings: Vec<String> = command_line.split_whitespace().filter_map(own).collect();
+    settings.join(" ")
+}
+
 /// The spelling with `_`.
 fn normal(text: &str) -> String {
     let mut bracket = false;
@@ -269,6 +280,14 @@ softdep jbd2 pre: ext4
         ] {
             assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn a_module_gets_the_settings_that_the_command_line_has_for_it() {
+        let line = "quiet bcm2835-wdt.nowayout=1 usbcore.old=1 bcm2835_wdt.heartbeat=9 panic=5 a.";
+        assert_eq!(settings(line, "bcm2835_wdt"), "nowayout=1 heartbeat=9");
+        assert_eq!(settings(line, "panic=5"), "");
+        assert_eq!(settings(line, "a"), "");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
+use crate::clock;
 use crate::linux::DATA;
 use crate::log::{self, now_ms, say};
 use crate::sys;
@@ -125,6 +126,7 @@ pub(crate) fn finish(end: End, mut watchdog: Option<Watchdog>) -> ! {
     if let Some(watchdog) = watchdog {
         watchdog.feed_beside(UNMOUNT_MS);
     }
+    clock::keep();
     unmount_all();
     rustix::fs::sync();
     say(match end {

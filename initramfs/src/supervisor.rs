@@ -16,6 +16,8 @@ use ondisk::system::{Leftovers, Service};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
+use crate::clock::Clock;
+use crate::led::StatusLed;
 use crate::log::{self, note, now_ms, say};
 use crate::module_loader::Work;
 use crate::netlink::{EVENT_BYTES, Received, next_event};
@@ -43,6 +45,8 @@ pub(crate) struct Supervisor {
     pipes: Vec<OutputPipe>,
     keys: Vec<PowerKey>,
     watchdog: Option<Watchdog>,
+    led: Option<StatusLed>,
+    clock: Option<Clock>,
     work: Option<Sender<Work>>,
     events: Option<OwnedFd>,
     signals: Option<OwnedFd>,
@@ -81,6 +85,8 @@ impl Supervisor {
             pipes: Vec::new(),
             keys: PowerKey::open_all(),
             watchdog: watchdog.or_else(|| Watchdog::open(now_ms())),
+            led: None,
+            clock: None,
             work: None,
             events: None,
             signals: None,
@@ -89,6 +95,11 @@ impl Supervisor {
             last_words: None,
             ending: None,
         }
+    }
+
+    /// What shows how far the start is.
+    pub(crate) fn shown_by(&mut self, led: StatusLed) {
+        self.led = Some(led);
     }
 
     /// Where modules are loaded from now on, those of devices that are there first.
@@ -101,6 +112,11 @@ impl Supervisor {
     /// Where the kernel announces devices.
     pub(crate) fn events_from(&mut self, events: OwnedFd) {
         self.events = Some(events);
+    }
+
+    /// A clock that is kept from going back.
+    pub(crate) fn keeps(&mut self, clock: Clock) {
+        self.clock = Some(clock);
     }
 
     /// Where signals arrive.
@@ -124,6 +140,9 @@ impl Supervisor {
             }
             if let Some(watchdog) = &mut self.watchdog {
                 watchdog.feed(now);
+            }
+            if let Some(clock) = &mut self.clock {
+                clock.keep_at(now);
             }
             for source in self.wait(now) {
                 self.handle(source);
@@ -324,6 +343,7 @@ impl Supervisor {
     fn shut_down(&mut self, end: End, reason: &str) {
         if self.ending.is_none() {
             say(&format!("shutting down ({reason})"));
+            self.led.iter().for_each(StatusLed::stopping);
             self.ending = Some((end, now_ms().saturating_add(STOP_DEADLINE_MS)));
             self.services.stop();
         }
@@ -340,6 +360,7 @@ impl Supervisor {
                     note("events of devices were lost; looking at all devices again");
                     self.ask(Work::AllDevices);
                     self.keys = PowerKey::open_all();
+                    self.led.iter().for_each(StatusLed::show_again);
                 }
                 Received::Message(message) => {
                     if let Some(event) = Uevent::parse(message) {
@@ -357,6 +378,7 @@ impl Supervisor {
         if !event.modalias.is_empty() {
             self.ask(Work::Device(event.modalias.to_owned()));
         }
+        self.led.iter().for_each(|led| led.device_added(event));
         match event.subsystem {
             "input" => self.keys.extend(PowerKey::open(event.node)),
             "watchdog" if self.watchdog.is_none() => self.watchdog = Watchdog::open(now_ms()),
