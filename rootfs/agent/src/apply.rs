@@ -8,7 +8,7 @@
 //! 1  record, both copies: the slot is empty                        flush, read back
 //! 2  first block of the slot's manifest area: zeros                flush
 //! 3  groups of blocks, each checked; those already right are kept  flush
-//! 4  every group read back and checked
+//! 4  every group read back and compared with what was written
 //! 5  manifest area                                                 flush, read back
 //! 6  record, one copy: the slot is on trial                        flush, read back
 //! ```
@@ -18,27 +18,31 @@
 //!
 //! Both copies in step 1, because one copy may be lost at any time and the other one must not
 //! bring back a slot that is half overwritten.
-use std::io::Read;
+use std::mem;
 
 use ondisk::boot_record::{self, Copies, CopyError, Record, State, Version};
-use ondisk::bundle::{Group, HEADER_BYTES, MAX_GROUP_BLOCKS};
+use ondisk::bundle::HEADER_BYTES;
 use ondisk::device::{ReadAt, WriteAt};
 use ondisk::digest::Digest;
-use ondisk::gpt::{FindError, Table};
 use ondisk::keyring::Keyring;
-use ondisk::layout::{self, BLOCK_BYTES, Extent, PerSlot, Slot};
+use ondisk::layout::{self, Extent, PerSlot, Slot};
 use ondisk::manifest::Profile;
+use ondisk::partition_table::{FindError, PartitionTable};
 use ondisk::slot_change;
 
+mod chunks;
 mod error;
 mod front;
+mod read_back;
 mod stream;
 mod writer;
 
+pub use chunks::{Bytes, CheckedChunks, ChunkError, ChunkList};
 pub use error::{Cause, Error, Left};
 pub use front::Source;
 
 use front::Front;
+use read_back::{Written, read_back};
 use stream::Unpacked;
 use writer::Writer;
 
@@ -55,9 +59,9 @@ pub struct Place {
 
 impl Place {
     /// Finds record and slots in a partition table.
-    pub fn find(table: &Table, running: Slot) -> Result<Self, FindError> {
+    pub fn find(table: &PartitionTable, running: Slot) -> Result<Self, FindError> {
         let slots = PerSlot { a: table.slot(Slot::A)?.extent, b: table.slot(Slot::B)?.extent };
-        Ok(Self { record: table.record()?.extent, slots, running })
+        Ok(Self { record: table.record()?, slots, running })
     }
 
     /// The slot that is written.
@@ -119,7 +123,7 @@ pub struct Installed {
 ///
 /// Errors say whether anything was written ([`Error::left`]): everything that can be known from the
 /// bundle's front, its length and the record is refused before the first write.
-pub fn install<D: WriteAt, S: Read>(
+pub fn install<D: WriteAt, S: Bytes>(
     disk: &mut D,
     place: &Place,
     rules: &Rules<'_>,
@@ -128,22 +132,23 @@ pub fn install<D: WriteAt, S: Read>(
 ) -> Result<Installed, Error<D::Error>> {
     let untouched = |cause| Error { cause, left: Left::Untouched };
     let slot_bytes = place.target_extent().length;
-    let (front, source) = Front::read(source, rules, slot_bytes).map_err(untouched)?;
+    let (mut front, source) = Front::read(source, rules, slot_bytes).map_err(untouched)?;
     check_device(disk, place, &front).map_err(untouched)?;
-    let stream = Unpacked::new(source, &front.header, &front.index.chunks).map_err(untouched)?;
+    let list = ChunkList::new(&front.header, mem::take(&mut front.index.chunks));
+    let stream = Unpacked::new(source.chunks(list), &front.header).map_err(untouched)?;
 
     let empty = |cause| Error { cause, left: Left::Empty };
     empty_slot(disk, place).map_err(|cause| Error { cause, left: Left::Unsure })?;
     remove_manifest(disk, place).map_err(empty)?;
-    let kept_bytes = write_image(disk, place, stream, &front, progress).map_err(empty)?;
-    read_back(disk, place, &front.index.groups, progress).map_err(empty)?;
+    let written = write_image(disk, place, stream, &front, progress).map_err(empty)?;
+    read_back(disk, place.target_extent(), &written.groups, progress).map_err(empty)?;
     write_manifest(disk, place, &front.slot_manifest).map_err(empty)?;
     stage(disk, place, &front).map_err(|cause| Error { cause, left: Left::Unsure })?;
     Ok(Installed {
         slot: place.target(),
         version: front.manifest.version.clone(),
         image_bytes: front.header.fields().image_bytes,
-        kept_bytes,
+        kept_bytes: written.kept_bytes,
     })
 }
 
@@ -212,26 +217,26 @@ fn remove_manifest<D: WriteAt>(disk: &mut D, place: &Place) -> Result<(), Cause<
     written.and_then(|()| disk.flush()).map_err(|error| Cause::Write { what, error })
 }
 
-/// Step 3; returns how many bytes were already right. What came before a trouble of the source is
-/// written all the same: the next installation goes on from there.
-fn write_image<D: WriteAt, S: Read>(
+/// Step 3. What came before a trouble of the source is written all the same: the next installation
+/// goes on from there.
+fn write_image<D: WriteAt, C: CheckedChunks>(
     disk: &mut D,
     place: &Place,
-    mut stream: Unpacked<'_, S>,
+    mut stream: Unpacked<C>,
     front: &Front,
     progress: &mut dyn FnMut(Progress),
-) -> Result<u64, Cause<D::Error>> {
+) -> Result<Written, Cause<D::Error>> {
     let mut writer = Writer::new(disk, place.target_extent());
     let unpacked = write_groups(&mut writer, &mut stream, front, progress);
-    let kept = writer.finish();
+    let written = writer.finish();
     unpacked?;
     stream.finish()?;
-    kept
+    written
 }
 
-fn write_groups<D: WriteAt, S: Read>(
+fn write_groups<D: WriteAt, C: CheckedChunks>(
     writer: &mut Writer<'_, D>,
-    stream: &mut Unpacked<'_, S>,
+    stream: &mut Unpacked<C>,
     front: &Front,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Cause<D::Error>> {
@@ -243,30 +248,6 @@ fn write_groups<D: WriteAt, S: Read>(
         }
         writer.put(bytes)?;
         progress(Progress::Writing { done: writer.done(), kept: writer.kept(), total });
-    }
-    Ok(())
-}
-
-/// Step 4.
-fn read_back<D: ReadAt>(
-    disk: &D,
-    place: &Place,
-    groups: &[Group],
-    progress: &mut dyn FnMut(Progress),
-) -> Result<(), Cause<D::Error>> {
-    let slot = place.target_extent();
-    let total = groups.iter().map(Group::bytes).sum();
-    let mut buffer = vec![0; bytes_in_memory(u64::from(MAX_GROUP_BLOCKS) * BLOCK_BYTES)];
-    let mut done = 0;
-    for group in groups {
-        let what = "image";
-        let bytes = &mut buffer[..bytes_in_memory(group.bytes())];
-        disk.read_at(slot.offset + done, bytes).map_err(|error| Cause::Read { what, error })?;
-        if Digest::of(bytes) != group.sha256 {
-            return Err(Cause::NotKept { what, offset: done });
-        }
-        done += group.bytes();
-        progress(Progress::ReadingBack { done, total });
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The command line. A few verbs and two options need no parser from elsewhere.
 
+use crate::own_config::parts::Part;
 use crate::update::Change;
 
 /// What `iota --help` prints.
@@ -16,15 +17,23 @@ Commands:
   update cancel          Give up the update that waits
   commit                 Keep the system that runs, without waiting for the health check
   rollback               Start the other system next
+  logs [UNIT]            Print what was said since the start, oldest first, by everybody or one
+                         UNIT: init, agent, docker, network, a container's name, …; kernel
+  config show            Show the configuration in force, and where it comes from
+  config check FILE      Say everything that is wrong with an iota.toml
   reboot                 Stop everything in order and start again
   poweroff               Stop everything in order and switch off
+  config load            Take over the boot partition's iota.toml (started by PID 1)
   services               Run the containers of this image (started by PID 1)
   health                 Judge a system on trial, and commit it when it is fit (started by PID 1)
+  grow                   Let the data partition take all of the disk (started by PID 1)
   network-hook           Take over a network change (run by dhcpcd)
   command-port           Run commands for the host of this virtual machine (started by PID 1)
 
 Options:
-      --json         Print the same facts as JSON (status, update, commit, rollback)
+      --json         Print the same facts as JSON (status, update, commit, rollback, config)
+  -f, --follow       Go on printing what is said from now on (logs)
+      --memory       Show who holds the memory as well (status)
       --system FILE  Read another system description than /usr/lib/iota/system
   -h, --help         Print this help
   -V, --version      Print the version
@@ -43,6 +52,15 @@ pub enum Verb {
     Status {
         /// For programs.
         json: bool,
+        /// With who holds the memory; programs are told anyway.
+        memory: bool,
+    },
+    /// Print what was said.
+    Logs {
+        /// By whom; everybody if absent.
+        unit: Option<String>,
+        /// And what is said from now on.
+        follow: bool,
     },
     /// Change which system is started.
     Change {
@@ -51,10 +69,14 @@ pub enum Verb {
         /// Say what came of it as JSON.
         json: bool,
     },
+    /// Show, check or take over a configuration.
+    Config(ConfigVerb),
     /// Attend to the containers.
     Services,
     /// Judge a trial.
     Health,
+    /// Let the data partition take all of the disk.
+    Grow,
     /// Ask PID 1 to restart the machine.
     Reboot {
         /// By this process itself.
@@ -69,6 +91,27 @@ pub enum Verb {
     NetworkHook,
     /// Run commands for the host of a virtual machine.
     CommandPort,
+}
+
+/// What to do with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigVerb {
+    /// Print the one that holds.
+    Show {
+        /// For programs.
+        json: bool,
+    },
+    /// Say what is wrong with a file.
+    Check {
+        /// Its path.
+        file: String,
+        /// For programs.
+        json: bool,
+    },
+    /// Take over the owner's.
+    Load,
+    /// A part of that, in a process of its own.
+    Part(Part),
 }
 
 /// A parsed command line.
@@ -88,14 +131,16 @@ impl Args {
             (name.rsplit('/').next().unwrap_or_default(), rest)
         });
         let mut words = Vec::new();
-        let (mut json, mut now) = (false, false);
+        let mut flags = Flags::default();
         let mut rest = rest.iter().map(String::as_str);
         while let Some(argument) = rest.next() {
             match argument {
                 "-h" | "--help" | "help" => return Ok(args),
                 "-V" | "--version" => return Ok(Self { verb: Verb::Version, ..args }),
-                "--json" => json = true,
-                "--now" => now = true,
+                "--json" => flags.json = true,
+                "--now" => flags.now = true,
+                "--memory" => flags.memory = true,
+                "-f" | "--follow" => flags.follow = true,
                 "--system" => match rest.next() {
                     Some(file) => args.system = file.to_owned(),
                     None => return Err("--system needs a file".to_owned()),
@@ -110,25 +155,55 @@ impl Args {
         if program == "network-hook" && words.is_empty() {
             words.push("network-hook");
         }
-        args.verb = verb(&words, json, now)?;
+        flags.check(&words)?;
+        args.verb = verb(&words, flags)?;
         Ok(args)
     }
 }
 
-fn verb(words: &[&str], json: bool, now: bool) -> Result<Verb, String> {
-    if now && !matches!(words, ["reboot" | "poweroff", ..]) {
-        return Err("--now belongs after `reboot` or `poweroff`".to_owned());
+/// Options without a value.
+#[derive(Clone, Copy, Default)]
+struct Flags {
+    json: bool,
+    now: bool,
+    memory: bool,
+    follow: bool,
+}
+
+impl Flags {
+    fn check(self, words: &[&str]) -> Result<(), String> {
+        let first = words.first().copied().unwrap_or_default();
+        if self.now && !matches!(first, "reboot" | "poweroff") {
+            return Err("--now belongs after `reboot` or `poweroff`".to_owned());
+        }
+        if self.memory && first != "status" {
+            return Err("--memory belongs after `status`".to_owned());
+        }
+        if self.follow && first != "logs" {
+            return Err("--follow belongs after `logs`".to_owned());
+        }
+        Ok(())
     }
+}
+
+fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
+    let Flags { json, now, memory, follow } = flags;
     let change = |change| Ok(Verb::Change { change, json });
     let (verb, rest): (Result<Verb, String>, &[&str]) = match words {
         [] => return Err("a command is missing".to_owned()),
-        ["status", rest @ ..] => (Ok(Verb::Status { json }), rest),
+        ["status", rest @ ..] => (Ok(Verb::Status { json, memory }), rest),
+        ["logs", ..] if json => return Err("`logs` has no --json".to_owned()),
+        ["logs"] => (Ok(Verb::Logs { unit: None, follow }), &[]),
+        ["logs", unit, rest @ ..] => {
+            (Ok(Verb::Logs { unit: Some((*unit).to_owned()), follow }), rest)
+        }
         ["update", "install", file, rest @ ..] => {
             (change(Change::Install((*file).to_owned())), rest)
         }
         ["update", "install"] => return Err("`update install` needs a file".to_owned()),
         ["update", "cancel", rest @ ..] => (change(Change::Cancel), rest),
         ["update", ..] => return Err("`update` is followed by `install` or `cancel`".to_owned()),
+        ["config", rest @ ..] => return config(rest, json),
         ["commit", rest @ ..] => (change(Change::Commit), rest),
         ["rollback", rest @ ..] => (change(Change::RollBack), rest),
         [word, rest @ ..] => (silent(word, json, now), rest),
@@ -139,11 +214,31 @@ fn verb(words: &[&str], json: bool, now: bool) -> Result<Verb, String> {
     }
 }
 
+fn config(words: &[&str], json: bool) -> Result<Verb, String> {
+    let verb = match *words {
+        ["show"] => ConfigVerb::Show { json },
+        ["check", file] => ConfigVerb::Check { file: file.to_owned(), json },
+        ["check"] => return Err("`config check` needs a file".to_owned()),
+        ["show", word, ..] | ["check", _, word, ..] | [_, word, ..] => {
+            return Err(format!("`{word}` is one word too many"));
+        }
+        [word] if json => return Err(format!("`config {word}` has no --json")),
+        ["load"] => ConfigVerb::Load,
+        [word] => match Part::from_word(word) {
+            Some(part) => ConfigVerb::Part(part),
+            None => return Err("`config` is followed by `show` or `check`".to_owned()),
+        },
+        [] => return Err("`config` is followed by `show` or `check`".to_owned()),
+    };
+    Ok(Verb::Config(verb))
+}
+
 /// The verbs that have no facts to tell.
 fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
     let verb = match word {
         "services" => Verb::Services,
         "health" => Verb::Health,
+        "grow" => Verb::Grow,
         "reboot" => Verb::Reboot { now },
         "poweroff" => Verb::PowerOff { now },
         "network-hook" => Verb::NetworkHook,
@@ -168,18 +263,29 @@ mod tests {
     #[test]
     fn command_lines_mean_what_they_say() {
         for (line, verb) in [
-            ("iota status", Verb::Status { json: false }),
-            ("/usr/bin/iota status --json", Verb::Status { json: true }),
+            ("iota status", Verb::Status { json: false, memory: false }),
+            ("/usr/bin/iota status --json", Verb::Status { json: true, memory: false }),
             ("iota --help", Verb::Help),
             ("iota status -h", Verb::Help),
             ("iota -V", Verb::Version),
-            ("iota --json status", Verb::Status { json: true }),
+            ("iota --json status", Verb::Status { json: true, memory: false }),
             ("iota update install -", install("-", false)),
             ("iota update install usb:a/b.bundle --json", install("usb:a/b.bundle", true)),
+            ("iota status --memory", Verb::Status { json: false, memory: true }),
+            ("iota logs", Verb::Logs { unit: None, follow: false }),
+            ("iota logs -f docker", Verb::Logs { unit: Some("docker".to_owned()), follow: true }),
             ("iota update cancel", Verb::Change { change: Change::Cancel, json: false }),
             ("iota commit --json", Verb::Change { change: Change::Commit, json: true }),
             ("iota rollback", Verb::Change { change: Change::RollBack, json: false }),
+            ("iota config show", Verb::Config(ConfigVerb::Show { json: false })),
+            ("iota config load", Verb::Config(ConfigVerb::Load)),
+            ("iota config read-kept", Verb::Config(ConfigVerb::Part(Part::ReadKept))),
+            (
+                "iota config check a.toml --json",
+                Verb::Config(ConfigVerb::Check { file: "a.toml".to_owned(), json: true }),
+            ),
             ("iota services", Verb::Services),
+            ("iota grow", Verb::Grow),
             ("iota network-hook", Verb::NetworkHook),
             ("/usr/lib/iota/network-hook", Verb::NetworkHook),
         ] {
@@ -201,7 +307,17 @@ mod tests {
             ("iota update install", "`update install` needs a file"),
             ("iota update install x y", "`y` is one word too many"),
             ("iota commit now", "`now` is one word too many"),
+            ("iota config", "`config` is followed by `show` or `check`"),
+            ("iota config set", "`config` is followed by `show` or `check`"),
+            ("iota config check", "`config check` needs a file"),
+            ("iota config show now", "`now` is one word too many"),
+            ("iota config load now", "`now` is one word too many"),
+            ("iota config load --json", "`config load` has no --json"),
             ("iota --frob", "there is no option `--frob`"),
+            ("iota logs a b", "`b` is one word too many"),
+            ("iota logs --json", "`logs` has no --json"),
+            ("iota status --follow", "--follow belongs after `logs`"),
+            ("iota logs --memory", "--memory belongs after `status`"),
             ("iota status --now", "--now belongs after `reboot` or `poweroff`"),
             ("iota status --system", "--system needs a file"),
         ] {

@@ -1,7 +1,8 @@
 //! The device's own command `iota`: talks to the engine, keeps the declared containers, reports.
 //!
 //! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`];
-//! for updates [`update`] → [`own_disk`] → [`apply`].
+//! for updates [`update`] → [`own_disk`] → [`apply`]; for the data partition [`growth`]; for the
+//! owner's `iota.toml` [`own_config`].
 
 pub mod apply;
 pub mod archive;
@@ -9,15 +10,23 @@ pub mod args;
 pub mod client;
 pub mod console;
 pub mod engine;
+pub mod growth;
 pub mod health;
 pub mod http;
+pub mod led;
+pub mod logs;
+pub mod memory;
+pub mod memory_limit;
 pub mod network;
+pub mod own_config;
 pub mod own_disk;
 pub mod port;
+pub mod read_ahead;
 pub mod services;
 pub mod slots;
 pub mod status;
 pub mod stick;
 pub mod stream;
+pub mod sys;
 pub mod time;
 pub mod update;

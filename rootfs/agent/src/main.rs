@@ -1,20 +1,28 @@
 //! The device's own `iota` command: parse, do, exit code.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind::NotFound, Write as _};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use agent::args::{Args, HELP, Verb};
+use agent::args::{Args, ConfigVerb, HELP, Verb};
 use agent::console::Console;
 use agent::engine::{self, Engine};
+use agent::growth;
 use agent::health::{self, Gate};
+use agent::led::StatusLed;
+use agent::logs;
+use agent::memory::Memory;
 use agent::network::{Event, Files};
+use agent::own_config::disks::read_whole;
+use agent::own_config::{self, Places, Report, parts};
+use agent::own_disk::Devices;
 use agent::services::{Pace, Services};
 use agent::slots::Slots;
 use agent::status::Status;
 use agent::update::{self, Change, Facts};
+use config::problem::document;
 use ondisk::system::System;
 use rustix::process::{Pid, Signal};
 
@@ -34,10 +42,16 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     match args.verb {
         Verb::Help => print(HELP),
         Verb::Version => print(concat!("iota ", env!("CARGO_PKG_VERSION"), "\n")),
-        Verb::Status { json } => status(&args.system, json),
+        Verb::Status { json, memory } => status(&args.system, json, memory),
+        Verb::Logs { ref unit, follow } => {
+            let out = &mut io::stdout().lock();
+            logs::print(unit.as_deref(), follow, out).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Change { ref change, json } => change_system(change, json),
+        Verb::Config(ref verb) => config(verb, &args.system),
         Verb::Services => services(&args.system),
         Verb::Health => health(&args.system),
+        Verb::Grow => grow(),
         Verb::Reboot { now: true } => tell_pid_1(Signal::HUP),
         Verb::PowerOff { now: true } => tell_pid_1(Signal::TERM),
         Verb::Reboot { now: false } => soon("reboot"),
@@ -47,12 +61,17 @@ fn run(args: &Args) -> Result<ExitCode, String> {
     }
 }
 
-fn status(system: &str, json: bool) -> Result<ExitCode, String> {
+fn status(system: &str, json: bool, memory: bool) -> Result<ExitCode, String> {
     let system = read_system(system)?;
     let facts = Facts::default();
     let engine = open_engine(&system);
-    let status = Status::collect(facts.boot(), Slots::find(&facts), &system, engine.as_deref());
-    print(&if json { status.json() } else { status.text() })?;
+    let mut status = Status::collect(facts.boot(), Slots::find(&facts), &system, engine.as_deref());
+    status.config = Report::read(Report::path());
+    let mut text = if json { status.json(&Memory::read()) } else { status.text() };
+    if memory && !json {
+        text.push_str(&Memory::read()?.text());
+    }
+    print(&text)?;
     Ok(ExitCode::from(u8::from(!status.is_well())))
 }
 
@@ -68,6 +87,48 @@ fn change_system(change: &Change, json: bool) -> Result<ExitCode, String> {
     Ok(ExitCode::from(outcome.code()))
 }
 
+fn config(verb: &ConfigVerb, system: &str) -> Result<ExitCode, String> {
+    match verb {
+        ConfigVerb::Show { json } => {
+            let (report, system) = (Report::read(Report::path())?, read_system(system)?);
+            match json {
+                true => print(&format!("{}\n", report.show_json(&system))),
+                false => print(&report.show(&system)),
+            }
+        }
+        ConfigVerb::Check { file, json } => check_config(file, *json),
+        ConfigVerb::Load => load_config(&read_system(system)?),
+        ConfigVerb::Part(part) => part.run(&Facts::default()),
+    }
+}
+
+fn check_config(file: &str, json: bool) -> Result<ExitCode, String> {
+    let bytes = read_whole(Path::new(file)).and_then(|found| found.ok_or(NotFound.into()));
+    let bytes = bytes.map_err(|error| format!("cannot read {file}: {error}"))?;
+    let problems = config::Config::parse(&bytes).err();
+    match &problems {
+        problems if json => {
+            print(&format!("{}\n", document(file, problems.as_ref())))?;
+        }
+        None => drop(print(&format!("{file} is good\n"))?),
+        Some(problems) => {
+            let lines: String = problems.iter().map(|problem| problem.render(file)).collect();
+            let _ = io::stderr().write_all(lines.as_bytes());
+        }
+    }
+    Ok(ExitCode::from(if problems.is_none() { 0 } else { 2 }))
+}
+
+/// Never fails for the sake of a file: what comes after it in the start waits for its end alone.
+fn load_config(system: &System) -> Result<ExitCode, String> {
+    let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
+    let parts = parts::Processes::new(program, parts::LIMIT);
+    let set_hostname = |name: &str| Ok(rustix::system::sethostname(name.as_bytes())?);
+    let console = Console::new(io::stdout());
+    own_config::load(&Places::default(), system, &parts, &set_hostname, &console);
+    Ok(ExitCode::SUCCESS)
+}
+
 fn services(path: &str) -> Result<ExitCode, String> {
     let system = read_system(path)?;
     let Some(described) = &system.engine else {
@@ -77,7 +138,9 @@ fn services(path: &str) -> Result<ExitCode, String> {
         return Err(format!("this program does not know the API `{}`", described.api));
     };
     let console = Console::new(io::stdout());
-    Services::new(&*engine, &described.name, &console, Pace::DEVICE).run(&system.containers)
+    let led = StatusLed::device(system.led.clone());
+    let services = Services::new(&*engine, &described.name, &console, &led, Pace::DEVICE);
+    services.run(&system.containers)
 }
 
 /// Looks at the system until it has been fit for its window; PID 1 limits how long that may take.
@@ -89,7 +152,8 @@ fn health(path: &str) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     };
     let console = Console::new(io::stdout());
-    let mut gate = Gate::new(Duration::from_secs(u64::from(declared.window_s)));
+    let window_s = own_config::window_s(Report::path(), declared);
+    let mut gate = Gate::new(Duration::from_secs(u64::from(window_s)));
     let engine = open_engine(&system);
     let start = Instant::now();
     loop {
@@ -106,6 +170,15 @@ fn health(path: &str) -> Result<ExitCode, String> {
     // Somebody may have committed it by hand meanwhile.
     let fit = outcome.code() < 2 || !health::is_counted(&boot);
     Ok(ExitCode::from(u8::from(!fit)))
+}
+
+/// Says what became of the data partition; nothing if it was as large as it can be.
+fn grow() -> Result<ExitCode, String> {
+    let console = Console::new(io::stdout());
+    for line in growth::grow(&Devices::default(), &Facts::default().boot()?)? {
+        console.say(&line);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Goes down in a moment: whoever asked through a connection that goes down too shall hear first
@@ -132,6 +205,11 @@ fn tell_pid_1(signal: Signal) -> Result<ExitCode, String> {
 
 fn network_hook() -> Result<ExitCode, String> {
     let event = Event::read(&|name| std::env::var(name).ok())?;
+    // Without a report, as in the first moments of a start, what the network offers is used.
+    let event = match Report::read(Report::path()) {
+        Ok(report) => event.with_name_servers(report.config.name_servers()),
+        Err(_) => event,
+    };
     let said = event
         .apply(Files::device())
         .map_err(|error| format!("cannot keep the network's state in /run: {error}"))?;

@@ -92,6 +92,17 @@ impl Event {
         Ok(Self { interface, protocol, order, change })
     }
 
+    /// Puts the owner's name servers, if there are any, in place of those that the network offers.
+    #[must_use]
+    pub fn with_name_servers(mut self, servers: &[IpAddr]) -> Self {
+        if let Change::Up(configuration) = &mut self.change
+            && !servers.is_empty()
+        {
+            configuration.name_servers = servers.iter().map(ToString::to_string).collect();
+        }
+        self
+    }
+
     /// Brings the files up to date; what to say about it, if anything.
     pub fn apply(&self, files: Files<'_>) -> io::Result<Option<String>> {
         let changed = match &self.change {
@@ -293,7 +304,7 @@ fn stored(state: &Path) -> io::Result<Vec<(String, String)>> {
 const UNFINISHED: &str = "new";
 
 /// Puts a file in the place of another in one step. These files live in memory: no sync.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".");
     unfinished.push(UNFINISHED);
@@ -364,10 +375,14 @@ mod tests {
 
         /// Applies an event: what was said, and what resolvers read then.
         fn see(&self, text: &str) -> (Option<String>, String) {
+            self.take(&event(text).unwrap())
+        }
+
+        fn take(&self, event: &Event) -> (Option<String>, String) {
             let (state, resolv_conf) =
                 (self.0.path().join("n/state"), self.0.path().join("resolv"));
             let files = Files { state: &state, resolv_conf: &resolv_conf };
-            let said = event(text).unwrap().apply(files).unwrap();
+            let said = event.apply(files).unwrap();
             (said, fs::read_to_string(&resolv_conf).unwrap_or_default())
         }
     }
@@ -382,6 +397,19 @@ mod tests {
         let said = "network eth0 10.0.2.15/24, router 10.0.2.2, name server 10.0.2.3";
         let file = format!("# {said}\nsearch example.org\nnameserver 10.0.2.3\n");
         assert_eq!(device.see(BOUND), (Some(said.to_owned()), file));
+    }
+
+    #[test]
+    fn the_owners_name_servers_take_the_place_of_all_others() {
+        let device = Device::new();
+        let own = ["192.168.1.1", "fd00::1"].map(|server| server.parse::<IpAddr>().unwrap());
+        for text in [BOUND, &BOUND.replace("=dhcp", "=ra")] {
+            let (_, file) = device.take(&event(text).unwrap().with_name_servers(&own));
+            let servers: Vec<_> = file.lines().filter(|line| line.starts_with("name")).collect();
+            assert_eq!(servers, ["nameserver 192.168.1.1", "nameserver fd00::1"], "{text}");
+        }
+        let without = event(BOUND).unwrap();
+        assert_eq!(without.clone().with_name_servers(&[]), without);
     }
 
     #[test]

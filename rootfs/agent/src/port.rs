@@ -5,31 +5,40 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ondisk::command_port::{HEADER_BYTES, Header, Kind, MAX_PAYLOAD_BYTES, NAME};
+use ondisk::command_port::{HEADER_BYTES, HELLO, Header, Kind, MAX_PAYLOAD_BYTES, NAME};
+use ondisk::virtual_machine;
+use rustix::termios::{self, ControlModes, OptionalActions, SpecialCodeIndex};
 
 /// How long the driver of the port may take to appear; without a port there is nothing to do.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Pause while there is no port, or nobody at its other end.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a port has to be without its other end before that counts.
+const GAP: Duration = Duration::from_millis(200);
 
 /// Serves the port until the machine ends; returns when there is none.
 pub fn serve() -> Result<(), String> {
     let Some(node) = wait_for_port() else { return Ok(()) };
     let failed = |error: io::Error| format!("{}: {error}", node.display());
     let port = File::options().read(true).write(true).open(&node).map_err(failed)?;
+    prepare_line(&port).map_err(failed)?;
     let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
+    let mut input = BufReader::with_capacity(MAX_PAYLOAD_BYTES, Patient(&port));
     loop {
-        match attend(&port, &port, &program) {
+        match attend(&mut input, &port, &program) {
             Ok(()) => {}
-            // The other end was closed, in the middle of a frame or between two.
+            // The other end was closed, in the middle of a frame or between two; on a serial line,
+            // it has been silent for a while.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => std::thread::sleep(PAUSE),
+            // Somebody new begins while the last one had not ended.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
             Err(error) => return Err(failed(error)),
         }
     }
@@ -38,7 +47,7 @@ pub fn serve() -> Result<(), String> {
 fn wait_for_port() -> Option<PathBuf> {
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        let found = find_port(Path::new("/sys/class/virtio-ports"));
+        let found = find_port(Path::new("/sys/class/virtio-ports")).or_else(serial_port);
         if let Some(node) = found.map(|name| Path::new("/dev").join(name))
             && node.exists()
         {
@@ -58,15 +67,60 @@ fn find_port(class: &Path) -> Option<OsString> {
     entries.find(|entry| is_ours(&entry.path())).map(|entry| entry.file_name())
 }
 
+/// The serial device that an emulated machine says is the port.
+fn serial_port() -> Option<OsString> {
+    let name = fs::read_to_string(virtual_machine::PATH).ok()?;
+    let name = name.trim_end_matches('\0');
+    (name.starts_with("tty") && !name.contains('/')).then(|| name.into())
+}
+
+/// A serial line carries bytes as they are, waits while they are not read, and ends a read after
+/// ten seconds of silence. Other ports are no lines and need none of that.
+fn prepare_line(port: &File) -> io::Result<()> {
+    if !termios::isatty(port) {
+        return Ok(());
+    }
+    let mut line = termios::tcgetattr(port)?;
+    line.make_raw();
+    line.control_modes |= ControlModes::CRTSCTS | ControlModes::CLOCAL;
+    line.special_codes[SpecialCodeIndex::VMIN] = 0;
+    line.special_codes[SpecialCodeIndex::VTIME] = 100;
+    termios::tcsetattr(port, OptionalActions::Flush, &line)?;
+    Ok(())
+}
+
+/// A port whose end is believed only when it lasts.
+///
+/// The kernel hears that the last host has left, and that the next one has come, on another queue
+/// than the bytes, and maybe behind the first of them: a read then ends once in the middle of a
+/// command (`port_fops_read` in `drivers/char/virtio_console.c`).
+struct Patient<R>(R);
+
+impl<R: Read> Read for Patient<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let start = Instant::now();
+        loop {
+            match self.0.read(buffer)? {
+                0 if start.elapsed() < GAP => std::thread::sleep(GAP / 20),
+                length => return Ok(length),
+            }
+        }
+    }
+}
+
 /// Runs one command: reads its frames, answers with its output and its exit status.
 fn attend(mut input: impl Read, output: impl Write + Send, program: &Path) -> io::Result<()> {
     let mut payload = Vec::new();
-    // Whatever is left of a command that was broken off is passed over.
-    while read_frame(&mut input, &mut payload)? != Kind::Arguments {}
+    let answer = Mutex::new(output);
+    await_hello(&mut input)?;
+    send(&answer, Kind::Hello, &[])?;
+    // The host may have asked several times before it heard.
+    while read_frame(&mut input, &mut payload)? == Kind::Hello {
+        send(&answer, Kind::Hello, &[])?;
+    }
     let arguments = payload.split(|&byte| byte == 0).map(|word| OsString::from_vec(word.to_vec()));
     let mut arguments: Vec<OsString> = arguments.collect();
     arguments.pop(); // behind the last zero byte is nothing
-    let answer = Mutex::new(output);
     let mut command = Command::new(program);
     command.args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -79,6 +133,18 @@ fn attend(mut input: impl Read, output: impl Write + Send, program: &Path) -> io
         }
     };
     send(&answer, Kind::ExitStatus, &[code])
+}
+
+/// Passes over whatever is left of a command that was broken off.
+fn await_hello(input: &mut impl Read) -> io::Result<()> {
+    let mut window = [0; HEADER_BYTES];
+    input.read_exact(&mut window)?;
+    while window != HELLO {
+        window.rotate_left(1);
+        let [.., last] = &mut window;
+        input.read_exact(std::slice::from_mut(last))?;
+    }
+    Ok(())
 }
 
 /// Passes on what goes in and out of a command until both are through; its exit status.
@@ -158,7 +224,8 @@ mod tests {
 
     fn request(arguments: &[&str], input: &[u8]) -> Vec<u8> {
         let words: String = arguments.iter().flat_map(|word| [word, "\0"]).collect();
-        let mut bytes = frame(Kind::Arguments, words.as_bytes());
+        let mut bytes = HELLO.to_vec();
+        bytes.extend(frame(Kind::Arguments, words.as_bytes()));
         bytes.extend(input.chunks(3).flat_map(|piece| frame(Kind::Input, piece)));
         bytes.extend(frame(Kind::EndOfInput, b""));
         bytes
@@ -167,6 +234,7 @@ mod tests {
     /// Standard output, standard error and exit status of an answer.
     fn read(mut answer: &[u8]) -> (String, String, u8) {
         let (mut output, mut errors, mut payload) = (Vec::new(), Vec::new(), Vec::new());
+        await_hello(&mut answer).unwrap();
         loop {
             match read_frame(&mut answer, &mut payload).unwrap() {
                 Kind::Output => output.extend(&payload),
@@ -207,6 +275,36 @@ mod tests {
         assert_eq!(code, 2);
     }
 
+    /// Pieces that come one by one; an empty one is a read that ends.
+    struct Pieces(std::vec::IntoIter<Vec<u8>>);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let piece = self.0.next().unwrap_or_default();
+            buffer[..piece.len()].copy_from_slice(&piece);
+            Ok(piece.len())
+        }
+    }
+
+    #[test]
+    fn a_read_that_ends_once_within_a_command_does_not_end_the_command() {
+        let request = request(&["-c", "cat"], b"some input");
+        for cut in 0..request.len() {
+            let (front, back) = request.split_at(cut);
+            let pieces = vec![front.to_vec(), Vec::new(), back.to_vec()];
+            let input = BufReader::new(Patient(Pieces(pieces.into_iter())));
+            let mut bytes = Vec::new();
+            attend(input, &mut bytes, Path::new("/bin/sh")).unwrap();
+            assert_eq!(read(&bytes), ("some input".to_owned(), String::new(), 0), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_port_without_its_other_end_ends_after_a_while() {
+        let mut port = Patient(io::empty());
+        assert_eq!(port.read(&mut [0; 8]).unwrap(), 0);
+    }
+
     #[test]
     fn a_host_that_goes_away_ends_its_command() {
         let request = request(&["1000"], b"");
@@ -216,8 +314,21 @@ mod tests {
     }
 
     #[test]
+    fn each_hello_is_answered_and_one_within_a_command_ends_it() {
+        let asked_twice = [&HELLO[..], &request(&["x"], b"")].concat();
+        let mut bytes = Vec::new();
+        attend(&asked_twice[..], &mut bytes, Path::new("/bin/echo")).unwrap();
+        assert!(bytes.starts_with(&[HELLO, HELLO].concat()));
+        let request = request(&["1000"], b"");
+        let broken_off = [&request[..request.len() - HEADER_BYTES], &HELLO[..]].concat();
+        let error = attend(&broken_off[..], Vec::new(), Path::new("/bin/sleep")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
     fn leftovers_of_an_older_command_are_passed_over() {
-        let mut bytes = frame(Kind::Input, b"old");
+        let mut bytes = b"U-Boot 2025.01\r\n".to_vec();
+        bytes.extend(frame(Kind::Input, b"old"));
         bytes.extend(frame(Kind::EndOfInput, b""));
         bytes.extend(request(&["new"], b""));
         assert_eq!(answer("/bin/echo", &bytes).0, "new\n");

@@ -28,6 +28,7 @@ use crate::archive;
 use crate::client;
 use crate::console::Console;
 use crate::engine::{Engine, Found, State};
+use crate::led::StatusLed;
 use crate::stream::{NoFrame, Output};
 use crate::time::Moment;
 
@@ -58,6 +59,7 @@ pub struct Services<'a> {
     engine: &'a dyn Engine,
     name: &'a str,
     console: &'a Console,
+    led: &'a StatusLed,
     pace: Pace,
     /// Whether the engine answered when last asked. Held while waiting: one thread waits for all.
     up: Mutex<bool>,
@@ -115,9 +117,15 @@ impl From<client::Error> for Failure {
 
 impl<'a> Services<'a> {
     /// Nothing happens before [`Services::run`].
-    pub fn new(engine: &'a dyn Engine, name: &'a str, console: &'a Console, pace: Pace) -> Self {
+    pub fn new(
+        engine: &'a dyn Engine,
+        name: &'a str,
+        console: &'a Console,
+        led: &'a StatusLed,
+        pace: Pace,
+    ) -> Self {
         let (up, loading, awaited) = (Mutex::new(false), Mutex::new(()), Mutex::new(0));
-        Self { engine, name, console, pace, up, loading, awaited }
+        Self { engine, name, console, led, pace, up, loading, awaited }
     }
 
     /// Attends to the containers until the process is ended from outside.
@@ -125,7 +133,7 @@ impl<'a> Services<'a> {
         self.wait_for_engine();
         *lock(&self.awaited) = containers.len();
         if containers.is_empty() {
-            self.console.say(READY);
+            self.ready();
         }
         thread::scope(|scope| {
             for container in containers {
@@ -219,7 +227,14 @@ impl<'a> Services<'a> {
         let mut awaited = lock(&self.awaited);
         *awaited = awaited.saturating_sub(1);
         if *awaited == 0 {
-            self.console.say(READY);
+            self.ready();
+        }
+    }
+
+    fn ready(&self) {
+        self.console.say(READY);
+        if let Err(error) = self.led.show_running() {
+            self.console.say(&error);
         }
     }
 

@@ -7,6 +7,8 @@ use ondisk::system::System;
 use serde_json::{Value, json};
 
 use crate::engine::{Engine, Listed};
+use crate::memory::Memory;
+use crate::own_config::Report;
 use crate::slots::Slots;
 
 /// Everything there is to tell.
@@ -20,6 +22,10 @@ pub struct Status {
     pub engine: Option<(String, Result<Answer, String>)>,
     /// Names of the declared containers.
     pub declared: Vec<String>,
+    /// The name that the kernel has for this device.
+    pub hostname: String,
+    /// Which configuration holds, or why that is not known.
+    pub config: Result<Report, String>,
 }
 
 /// What an engine that is up tells.
@@ -32,7 +38,7 @@ pub struct Answer {
 }
 
 impl Status {
-    /// Asks everyone.
+    /// Asks everyone but the configuration, which the health gate does not look at.
     pub fn collect(
         boot: Result<BootArgs, String>,
         slots: Result<Slots, String>,
@@ -53,6 +59,8 @@ impl Status {
                 .as_ref()
                 .map(|described| (described.name.clone(), engine.map_or_else(unknown, ask))),
             declared: system.containers.iter().map(|container| container.name.clone()).collect(),
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            config: Err("not looked at".to_owned()),
         }
     }
 
@@ -96,6 +104,11 @@ impl Status {
             Err(error) if self.boot.is_ok() => drop(writeln!(text, "slots      unknown: {error}")),
             Err(_) => {}
         }
+        let _ = writeln!(text, "host name  {}", self.hostname);
+        let _ = match &self.config {
+            Ok(report) => writeln!(text, "config     {}", report.text()),
+            Err(error) => writeln!(text, "config     unknown: {error}"),
+        };
         match &self.engine {
             None => text.push_str("engine     none\n"),
             Some((name, Ok(answer))) => {
@@ -118,8 +131,9 @@ impl Status {
         self.declared.iter().filter(move |name| !is_there(name))
     }
 
-    /// The same facts for programs, in one line.
-    pub fn json(&self) -> String {
+    /// The same facts for programs, in one line, and who holds the memory: reading that costs too
+    /// much for the health gate, which looks at everything else each second.
+    pub fn json(&self, memory: &Result<Memory, String>) -> String {
         let boot = match &self.boot {
             Ok(boot) => json!({
                 "slot": boot.slot.letter(),
@@ -134,10 +148,18 @@ impl Status {
             Ok(slots) => slots.json(),
             Err(error) => json!({ "error": error }),
         };
+        let config = match &self.config {
+            Ok(report) => report.json(),
+            Err(error) => json!({ "error": error }),
+        };
         let engine = self.engine.as_ref().map(|(name, answer)| match answer {
             Ok(answer) => json!({ "name": name, "ready": true, "version": answer.version }),
             Err(error) => json!({ "name": name, "ready": false, "error": error }),
         });
+        let memory = match memory {
+            Ok(memory) => memory.json(),
+            Err(error) => json!({ "error": error }),
+        };
         let containers = self.containers().iter().map(|container| {
             let Listed { name, image, state, status } = container;
             json!({
@@ -152,9 +174,12 @@ impl Status {
             "well": self.is_well(),
             "boot": boot,
             "slots": slots,
+            "hostname": self.hostname,
+            "config": config,
             "engine": engine,
             "containers": containers.collect::<Vec<Value>>(),
             "missing": self.missing().collect::<Vec<_>>(),
+            "memory": memory,
         });
         format!("{document}\n")
     }
@@ -168,6 +193,7 @@ fn short(image: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::own_config::Source;
 
     fn listed(name: &str, state: &str) -> Listed {
         let status = format!("{state} a while");
@@ -185,6 +211,12 @@ mod tests {
             slots: Err("no disk here".to_owned()),
             engine: Some(("docker".to_owned(), answer)),
             declared: vec!["hello".to_owned(), "web".to_owned()],
+            hostname: "kiosk-7".to_owned(),
+            config: Ok(Report {
+                source: Source::LastGood,
+                problem: Some("iota.toml: line 3, column 1: no".to_owned()),
+                config: config::Config::default(),
+            }),
         }
     }
 
@@ -197,6 +229,8 @@ mod tests {
         let status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
         let expected = "version    2026.11.0+dev\nslot       b (trial 2)\n\
             slots      unknown: no disk here\n\
+            host name  kiosk-7\n\
+            config     copy of the last good iota.toml; ERROR: iota.toml: line 3, column 1: no\n\
             engine     docker 26.1.5, ready\ncontainer  hello (iota/x:1): running a while\n\
             container  mine (iota/x:1): exited a while\n\
             container  id (0123456789ab): exited a while\n\
@@ -219,10 +253,13 @@ mod tests {
     fn json_carries_the_same_facts() {
         let containers = vec![listed("hello", "running"), listed("web", "running")];
         let status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
-        let document: Value = serde_json::from_str(&status.json()).unwrap();
+        let document: Value =
+            serde_json::from_str(&status.json(&Err("not asked".to_owned()))).unwrap();
         assert_eq!(document["well"], true);
         assert_eq!(document["boot"]["slot"], "b");
         assert_eq!(document["boot"]["attempt"], 2);
+        let problem = "iota.toml: line 3, column 1: no";
+        assert_eq!(document["config"], json!({"source": "last-good", "problem": problem}));
         assert_eq!(
             document["engine"],
             json!({"name": "docker", "ready": true, "version": "26.1.5"})
@@ -237,8 +274,13 @@ mod tests {
         assert!(!down.is_well());
         assert!(down.text().contains("engine     docker: cannot connect\n"));
         let (boot, slots) = (Err("no".to_owned()), Err("no".to_owned()));
-        let plain = Status { engine: None, declared: Vec::new(), boot, slots };
+        let (config, hostname) = (Err("no report".to_owned()), "iota".to_owned());
+        let plain = Status { engine: None, declared: Vec::new(), boot, slots, config, hostname };
         assert!(plain.is_well());
-        assert_eq!(plain.text(), "slot       unknown: no\nengine     none\n");
+        assert_eq!(
+            plain.text(),
+            "slot       unknown: no\nhost name  iota\nconfig     unknown: no report\n\
+            engine     none\n"
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! disk, takes the lock, says what happened.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use ondisk::boot_args::BootArgs;
@@ -11,10 +11,13 @@ use ondisk::boot_record::{self, ChangeError, Reason, Record};
 use ondisk::layout::Slot;
 use ondisk::slot_change::{self, Refused};
 use ondisk::trust::{self, Trust};
+use rustix::fs::{Advice, fadvise};
 use serde_json::{Value, json};
 
 use crate::apply::{self, Left, Progress, Rules, Source};
+use crate::memory_limit::Limited;
 use crate::own_disk::{Devices, Lock, OwnDisk};
+use crate::read_ahead::ReadAhead;
 use crate::stick::Stick;
 
 /// Where this program finds what it needs to know.
@@ -28,6 +31,8 @@ pub struct Facts {
     pub trust: PathBuf,
     /// Locks and mount points of this start.
     pub run: PathBuf,
+    /// The control group that groups of ours are made in.
+    pub groups: PathBuf,
 }
 
 impl Default for Facts {
@@ -37,6 +42,7 @@ impl Default for Facts {
             command_line: "/proc/cmdline".into(),
             trust: trust::PATH.into(),
             run: "/run/iota".into(),
+            groups: "/sys/fs/cgroup/services".into(),
         }
     }
 }
@@ -57,6 +63,10 @@ impl Facts {
 fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
+
+/// Memory that an installation may take, so that containers need not fear an update: its buffers,
+/// 10 MiB, and what the kernel holds of the files meanwhile.
+const INSTALL_MEMORY_BYTES: u64 = 24 << 20;
 
 /// What to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +107,14 @@ impl Outcome {
             Self::Nothing(_) => 1,
             Self::Failed { .. } => 2,
         }
+    }
+
+    /// Adds a fact to what has been done.
+    fn with<T: Into<Value>>(mut self, name: &str, fact: impl FnOnce() -> T) -> Self {
+        if let Self::Done(_, Value::Object(facts)) = &mut self {
+            facts.insert(name.to_owned(), fact().into());
+        }
+        self
     }
 
     /// For people.
@@ -154,7 +172,15 @@ pub fn run(change: &Change, facts: &Facts, lines: &mut dyn Write) -> Outcome {
         Err(message) => return message.into(),
     };
     match change {
-        Change::Install(source) => install(source, facts, &mut disk, lines),
+        Change::Install(source) => {
+            let limited = Limited::enter(&facts.groups.join("update"), INSTALL_MEMORY_BYTES);
+            if let Err(error) = &limited {
+                // An update matters more than what it takes.
+                let _ = writeln!(lines, "memory is not limited: {error}");
+            }
+            let peak = || limited.as_ref().ok().and_then(Limited::peak_bytes);
+            install(source, facts, &mut disk, lines).with("peak-memory-bytes", peak)
+        }
         Change::Cancel => {
             let done = |slot: Slot| format!("the update in slot {} is given up", slot.other());
             change_record(&mut disk, slot_change::cancel, done)
@@ -196,7 +222,7 @@ fn install(source: &str, facts: &Facts, disk: &mut OwnDisk, lines: &mut dyn Writ
         Err(message) => return message.into(),
     };
     if source == "-" {
-        let source = Source { bytes: io::stdin().lock(), length: None };
+        let source = Source { bytes: ReadAhead::new(io::stdin()), length: None };
         return install_from(source, &trust, disk, lines);
     }
     let opened = match source.strip_prefix("usb:") {
@@ -217,14 +243,17 @@ fn install(source: &str, facts: &Facts, disk: &mut OwnDisk, lines: &mut dyn Writ
         Ok((data, file)) => {
             // A pipe with a name has no length.
             let length = data.is_file().then_some(data.len());
-            install_from(Source { bytes: file, length }, &trust, disk, lines)
+            // The kernel reads twice as far ahead. A refusal changes nothing but the speed.
+            let _ = fadvise(&file, 0, None, Advice::Sequential);
+            let bytes = ReadAhead::new(file);
+            install_from(Source { bytes, length }, &trust, disk, lines)
         }
         Err(error) => format!("cannot read {}: {error}", path.display()).into(),
     }
 }
 
-fn install_from<S: Read>(
-    source: Source<S>,
+fn install_from(
+    source: Source<ReadAhead>,
     trust: &Trust,
     disk: &mut OwnDisk,
     lines: &mut dyn Write,

@@ -1,49 +1,36 @@
-//! The stream of a bundle: chunks that are checked before the decoder sees one byte of them, and
-//! what they unpack to.
+//! The stream of a bundle: checked chunks, and what they unpack to.
 //!
 //! Memory: one chunk (at most 1 MiB), the decoder's window (at most 8 MiB and a quarter) and one
 //! group of blocks (at most 256 KiB).
-use std::io::Read;
+use std::mem;
 
 use ondisk::bundle::{Header, MAX_GROUP_BLOCKS};
-use ondisk::digest::Digest;
 use ondisk::layout::BLOCK_BYTES;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use ruzstd::io as zstd_io;
 // Under another name: the decoder has its own trait where it is built without `std`.
 use ruzstd::io::Read as DecoderRead;
 
-use super::front::read_exact;
+use super::chunks::{CheckedChunks, ChunkError};
 use super::{Cause, bytes_in_memory};
 
 /// What the stream unpacks to.
-pub(super) struct Unpacked<'a, S: Read> {
-    decoder: StreamingDecoder<Chunks<'a, S>, FrameDecoder>,
+pub(super) struct Unpacked<C: CheckedChunks> {
+    decoder: StreamingDecoder<Packed<C>, FrameDecoder>,
     group: Vec<u8>,
 }
 
-impl<'a, S: Read> Unpacked<'a, S> {
+impl<C: CheckedChunks> Unpacked<C> {
     /// Reads the first chunk and prepares the decoder.
-    pub(super) fn new<E>(
-        source: S,
-        header: &Header,
-        hashes: &'a [Digest],
-    ) -> Result<Self, Cause<E>> {
-        let fields = header.fields();
-        let mut chunks = Chunks {
-            source,
-            hashes: hashes.iter().enumerate(),
-            rest: fields.stream_bytes,
-            chunk_bytes: fields.chunk_bytes,
-            chunk: Vec::new(),
-            position: 0,
-            failure: None,
-        };
+    pub(super) fn new<E>(chunks: C, header: &Header) -> Result<Self, Cause<E>> {
+        let mut packed =
+            Packed { chunks, chunk: Vec::new(), position: 0, ended: false, failure: None };
         // Before the decoder asks, so that a wrong first chunk is told as what it is.
-        if let Err(failure) = chunks.next_chunk() {
+        if let Err(failure) = packed.next_chunk() {
             return Err(failure.cause());
         }
-        let decoder = StreamingDecoder::new_with_max_window_size(chunks, fields.window_bytes)
+        let window = header.fields().window_bytes;
+        let decoder = StreamingDecoder::new_with_max_window_size(packed, window)
             .map_err(|error| Cause::Unpack(error.to_string()))?;
         let group = vec![0; bytes_in_memory(u64::from(MAX_GROUP_BLOCKS) * BLOCK_BYTES)];
         Ok(Self { decoder, group })
@@ -70,14 +57,14 @@ impl<'a, S: Read> Unpacked<'a, S> {
             Ok(_) => return Err(Cause::UnpackedLength("unpacks to too many bytes")),
             Err(error) => return Err(self.cause(&error)),
         }
-        let mut chunks = self.decoder.into_inner();
-        if chunks.rest > 0 || chunks.position < chunks.chunk.len() {
+        let mut packed = self.decoder.into_inner();
+        if packed.position < packed.chunk.len() {
             return Err(Cause::UnpackedLength("goes on after its end"));
         }
-        match read_exact(&mut chunks.source, &mut [0]) {
-            Err(Cause::Truncated(_)) => Ok(()),
-            Ok(()) => Err(Cause::Trailing),
-            Err(error) => Err(error),
+        match packed.next_chunk() {
+            Ok(()) if packed.chunk.is_empty() => Ok(()),
+            Ok(()) => Err(Cause::UnpackedLength("goes on after its end")),
+            Err(failure) => Err(failure.cause()),
         }
     }
 
@@ -90,64 +77,35 @@ impl<'a, S: Read> Unpacked<'a, S> {
     }
 }
 
-/// The chunks of a stream; each is checked when it has been read.
-struct Chunks<'a, S> {
-    source: S,
-    hashes: std::iter::Enumerate<std::slice::Iter<'a, Digest>>,
-    /// Bytes of the stream that have not been read.
-    rest: u64,
-    chunk_bytes: u64,
+/// The chunks, one after the other, as the decoder wants them.
+struct Packed<C> {
+    chunks: C,
     chunk: Vec<u8>,
     position: usize,
+    ended: bool,
     /// What the decoder's own errors have no room for.
-    failure: Option<Failure>,
+    failure: Option<ChunkError>,
 }
 
-enum Failure {
-    Source(std::io::Error),
-    Truncated(u64),
-    Chunk(usize),
-}
-
-impl Failure {
-    fn cause<E>(self) -> Cause<E> {
-        match self {
-            Self::Source(error) => Cause::Source(error),
-            Self::Truncated(missing) => Cause::Truncated(missing),
-            Self::Chunk(number) => Cause::Chunk(number),
-        }
-    }
-}
-
-impl<S: Read> Chunks<'_, S> {
-    fn next_chunk(&mut self) -> Result<(), Failure> {
-        let length = self.rest.min(self.chunk_bytes);
+impl<C: CheckedChunks> Packed<C> {
+    /// Takes the next chunk, an empty one at the end.
+    fn next_chunk(&mut self) -> Result<(), ChunkError> {
+        let spent = mem::take(&mut self.chunk);
         self.position = 0;
-        self.chunk.resize(bytes_in_memory(length), 0);
-        let read = read_exact::<()>(&mut self.source, &mut self.chunk);
-        self.rest -= length;
-        read.map_err(|cause| match cause {
-            Cause::Source(error) => Failure::Source(error),
-            // All of the stream that is missing, not only of this chunk.
-            Cause::Truncated(missing) => Failure::Truncated(missing + self.rest),
-            _ => Failure::Truncated(self.rest),
-        })?;
-        match self.hashes.next() {
-            Some((_, hash)) if Digest::of(&self.chunk) == *hash => Ok(()),
-            Some((number, _)) => Err(Failure::Chunk(number)),
-            // An Index has as many hashes as its header's stream has chunks.
-            None => Err(Failure::Truncated(self.rest)),
+        if !self.ended {
+            match self.chunks.next_chunk(spent)? {
+                Some(chunk) => self.chunk = chunk,
+                None => self.ended = true,
+            }
         }
+        Ok(())
     }
 }
 
-impl<S: Read> DecoderRead for Chunks<'_, S> {
+impl<C: CheckedChunks> DecoderRead for Packed<C> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, zstd_io::Error> {
-        let more = self.position == self.chunk.len() && self.rest > 0;
-        if more && let Err(failure) = self.next_chunk() {
-            self.chunk.clear();
-            self.rest = 0;
-            self.failure = Some(failure);
+        if self.failure.is_none() && self.position == self.chunk.len() {
+            self.failure = self.next_chunk().err();
         }
         if self.failure.is_some() {
             return Err(zstd_io::Error::from(zstd_io::ErrorKind::Other));

@@ -4,16 +4,17 @@
 //! interrupted installation and for the parts that two versions share. Where it does not, only
 //! one group in [`PROBE_EVERY`] is read, so that a new system costs little more than its writes.
 use ondisk::device::WriteAt;
-use ondisk::layout::Extent;
+use ondisk::layout::{BLOCK_BYTES, Extent};
 
-use super::Cause;
+use super::read_back::{Sum, Written};
+use super::{Cause, bytes_in_memory};
 
 /// Bytes of neighbouring groups that are written at once.
-const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// After so many groups that differ, fewer are compared.
-const PATIENCE: u32 = 32;
+const PATIENCE: u32 = 8;
 /// Then it is one in so many.
-const PROBE_EVERY: u32 = 16;
+const PROBE_EVERY: u32 = 64;
 
 /// A slot that is being written from its start on.
 pub(super) struct Writer<'a, D> {
@@ -21,7 +22,7 @@ pub(super) struct Writer<'a, D> {
     slot: Extent,
     /// Bytes from the start of the slot that were put here.
     done: u64,
-    kept: u64,
+    written: Written,
     /// The last ones among them, which still have to be written.
     batch: Vec<u8>,
     found: Vec<u8>,
@@ -33,7 +34,8 @@ impl<'a, D: WriteAt> Writer<'a, D> {
     /// Starts at the first byte of the slot.
     pub(super) fn new(disk: &'a mut D, slot: Extent) -> Self {
         let batch = Vec::with_capacity(BATCH_BYTES);
-        Self { disk, slot, done: 0, kept: 0, batch, found: Vec::new(), misses: 0 }
+        let written = Written::default();
+        Self { disk, slot, done: 0, written, batch, found: Vec::new(), misses: 0 }
     }
 
     /// Bytes that were put here.
@@ -43,7 +45,7 @@ impl<'a, D: WriteAt> Writer<'a, D> {
 
     /// Those among them that were already right.
     pub(super) fn kept(&self) -> u64 {
-        self.kept
+        self.written.kept_bytes
     }
 
     /// Takes the next bytes of the slot.
@@ -52,7 +54,7 @@ impl<'a, D: WriteAt> Writer<'a, D> {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if self.is_there(bytes) {
             self.write_batch()?;
-            self.kept += length;
+            self.written.kept_bytes += length;
             self.misses = 0;
         } else {
             if self.batch.len() + bytes.len() > BATCH_BYTES {
@@ -62,24 +64,31 @@ impl<'a, D: WriteAt> Writer<'a, D> {
             self.misses = self.misses.saturating_add(1);
         }
         self.done += length;
+        self.written.groups.push(Sum::of(bytes));
         Ok(())
     }
 
-    /// Writes what is left and flushes; returns how many bytes were already right.
-    pub(super) fn finish(mut self) -> Result<u64, Cause<D::Error>> {
+    /// Writes what is left and flushes.
+    pub(super) fn finish(mut self) -> Result<Written, Cause<D::Error>> {
         self.write_batch()?;
         self.disk.flush().map_err(|error| Cause::Write { what: "image", error })?;
-        Ok(self.kept)
+        Ok(self.written)
     }
 
-    /// A place that cannot be read is written: that may well mend it.
+    /// A place that cannot be read is written: that may well mend it. Groups that differ mostly do
+    /// so from their first block on, and one block is read sooner than all of them.
     fn is_there(&mut self, bytes: &[u8]) -> bool {
         if self.misses > PATIENCE && !self.misses.is_multiple_of(PROBE_EVERY) {
             return false;
         }
+        let block = bytes.len().min(bytes_in_memory(BLOCK_BYTES));
+        let offset = self.slot.offset + self.done;
+        self.is_at(offset, &bytes[..block]) && self.is_at(offset, bytes)
+    }
+
+    fn is_at(&mut self, offset: u64, bytes: &[u8]) -> bool {
         self.found.resize(bytes.len(), 0);
-        let read = self.disk.read_at(self.slot.offset + self.done, &mut self.found);
-        read.is_ok() && self.found == bytes
+        self.disk.read_at(offset, &mut self.found).is_ok() && self.found == bytes
     }
 
     /// Writes the batch, which ends at `done`.

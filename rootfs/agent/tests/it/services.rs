@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use agent::console::Console;
 use agent::engine;
+use agent::led::StatusLed;
 use agent::services::{Pace, Services};
-use ondisk::system::Container;
+use ondisk::system::{Container, Led};
 
 use crate::fake::{Answer, Fake, IMAGE};
 use Answer::{CutBy, Held, Recorded};
@@ -45,6 +46,18 @@ impl Write for Lines {
     }
 }
 
+/// The LED of a board, in the directory of the test.
+fn led() -> Led {
+    let pattern = |text: &str| text.parse().unwrap();
+    Led {
+        name: "ACT".to_owned(),
+        starting: pattern("timer"),
+        running: pattern("heartbeat"),
+        safe: pattern("timer"),
+        stopping: pattern("default-on"),
+    }
+}
+
 /// Runs the services of one container `hello`, as long as the test process lives.
 fn run(fake: &Fake, directory: &Path) -> Receiver<String> {
     let container = Container {
@@ -57,10 +70,12 @@ fn run(fake: &Fake, directory: &Path) -> Receiver<String> {
     };
     let (sender, receiver) = channel();
     let engine = engine::open("docker", &fake.socket).unwrap();
+    let leds = directory.to_owned();
     thread::spawn(move || {
         let console = Console::new(Lines(sender));
         let pace = Pace { first: Duration::from_millis(1), longest: Duration::from_millis(20) };
-        Services::new(&*engine, "docker", &console, pace).run(&[container])
+        let led = StatusLed::within(Some(led()), leds.clone(), leds.join("running"));
+        Services::new(&*engine, "docker", &console, &led, pace).run(&[container])
     });
     receiver
 }
@@ -109,13 +124,18 @@ fn a_first_boot_loads_creates_starts_and_shows_the_output() {
             (OUTPUT, &[Recorded("output-ended")]),
         ],
     );
+    let trigger = directory.path().join("ACT/trigger");
+    std::fs::create_dir(directory.path().join("ACT")).unwrap();
+    std::fs::write(&trigger, "timer").unwrap();
     let lines = run(&fake, directory.path());
     thread::sleep(Duration::from_millis(30)); // patience: the engine comes up later
+    assert_eq!(std::fs::read_to_string(&trigger).unwrap(), "timer", "not running yet");
     fake.start();
     let loaded = format!("image {}/hello.tar loaded: …", directory.path().display());
     expect(&lines, &["engine docker ready", &loaded, "container hello started", "system ready"]);
     expect(&lines, &["iota app hello: trouble", "iota app hello: hello from x86_64"]);
     expect(&lines, &["iota app hello: done", "container hello ended with status 7"]);
+    assert_eq!(std::fs::read_to_string(&trigger).unwrap(), "heartbeat", "the LED shows it");
 
     let asked = fake.asked();
     let order = [FIND, &image(), LOAD, &image(), CREATE, START, OUTPUT, FIND];

@@ -31,7 +31,9 @@ fn system(fake: &Fake) -> System {
 fn status(fake: &Fake) -> Status {
     let engine = engine::open("docker", &fake.socket).unwrap();
     let boot = BootArgs::parse("quiet").map_err(|error| error.to_string());
-    Status::collect(boot, Err("not asked".to_owned()), &system(fake), Some(&*engine))
+    let slots = Err("not asked".to_owned());
+    let status = Status::collect(boot, slots, &system(fake), Some(&*engine));
+    Status { hostname: "kiosk-7".to_owned(), ..status }
 }
 
 #[test]
@@ -47,6 +49,7 @@ fn an_engine_that_answers_shows_its_version_and_its_containers() {
     fake.start();
     let status = status(&fake);
     let expected = "slot       unknown: kernel command line has no iota.slot=\n\
+        host name  kiosk-7\nconfig     unknown: not looked at\n\
         engine     docker 26.1.5+dfsg1, ready\n\
         container  hello (e87ea8b11c2e): Up 4 seconds\n";
     assert_eq!(status.text(), expected);

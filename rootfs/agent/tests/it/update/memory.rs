@@ -5,6 +5,7 @@ use std::process::Command;
 
 use agent::apply::{self, Rules, Source};
 use agent::own_disk::Uncached;
+use agent::read_ahead::ReadAhead;
 use ondisk::manifest::Profile;
 
 use super::make::*;
@@ -50,7 +51,7 @@ fn install_and_tell(directory: &Path) {
     place.slots.b.length = 48 << 20;
     let keys = keys(&[TRUSTED]);
     let rules = Rules { board: BOARD, profile: Profile::Development, keys: &keys };
-    let bytes = File::open(directory.join("bundle")).unwrap();
+    let bytes = ReadAhead::new(File::open(directory.join("bundle")).unwrap());
     let source = Source { bytes, length: None };
     apply::install(&mut disk, &place, &rules, source, &mut |_| {}).unwrap();
     println!("\ngrown by {}", peak_kib() - before);

@@ -1,5 +1,5 @@
 //! What a bad bundle does: before the first write nothing at all, later it leaves an empty slot.
-use agent::apply::{self, Cause, Left, Place, Rules, Source};
+use agent::apply::{self, Bytes, Cause, Left, Place, Rules, Source};
 use ondisk::boot_record::{Entry, State};
 use ondisk::keyring::Keyring;
 use ondisk::layout::{PerSlot, Slot};
@@ -177,6 +177,7 @@ fn rauc_cve_2020_25860_a_bundle_that_changes_while_it_is_read_is_refused() {
             Ok(count)
         }
     }
+    impl Bytes for Swapped<'_> {}
     let (good, other) = (bundle(&system()), bundle(&System::new("2.0", 6, 7)));
     let stream = good.len() - Pieces::of(&system()).stream.len();
     for (front, left) in [(stream, Left::Untouched), (stream + 150_000, Left::Empty)] {

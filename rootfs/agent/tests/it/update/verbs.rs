@@ -37,7 +37,9 @@ impl Machine {
             command_line: path.join("cmdline"),
             trust: path.join("trust"),
             run: path.join("run"),
+            groups: path.join("groups"),
         };
+        fs::create_dir(&facts.groups).unwrap();
         fs::create_dir_all(facts.devices.block.join("vda/queue")).unwrap();
         fs::create_dir_all(facts.devices.block.join("vda/vda1")).unwrap();
         fs::write(facts.devices.block.join("vda/queue/logical_block_size"), "512\n").unwrap();
@@ -136,6 +138,9 @@ fn an_update_goes_from_install_to_commit() {
     assert_eq!(outcome.code(), 0);
     let facts = facts_of(&outcome);
     assert_eq!((&facts["result"], &facts["slot"]), (&"done".into(), &"b".into()));
+    let limit = machine.facts.groups.join("update/memory.max");
+    assert_eq!(fs::read_to_string(limit).unwrap(), (24 << 20).to_string());
+    assert_eq!(facts["peak-memory-bytes"], Value::Null, "no kernel counts here");
     assert_holds(&machine.disk(), &two);
 
     machine.boot(Slot::B, 1);
@@ -223,6 +228,24 @@ fn a_disk_with_another_id_is_never_written() {
     let expected = format!("error: the disk {id} that this system was started from is gone\n");
     assert_eq!(outcome.text(), expected);
     assert!(machine.disk() == before);
+}
+
+#[test]
+fn a_read_only_disk_is_named_and_left_alone() {
+    let machine = Machine::new();
+    let before = machine.disk();
+    let told = machine.facts.devices.block.join("vda/ro");
+    fs::write(&told, "1\n").unwrap();
+    for change in [Change::Install("usb:".to_owned()), Change::RollBack, Change::Commit] {
+        let outcome = machine.run(&change);
+        let expected = "error: the disk vda is read-only, so nothing was changed\n\
+            hint: unlock or replace it; the system that runs goes on as it is\n";
+        assert_eq!((outcome.text().as_str(), outcome.code()), (expected, 2));
+    }
+    assert!(Slots::find(&machine.facts).is_ok(), "the state can still be told");
+    assert!(machine.disk() == before);
+    fs::write(told, "0\n").unwrap();
+    assert_eq!(machine.install(&System::new("2.0", 6, 1)).code(), 0);
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! What touches a disk: the file on the boot partition, its copies on the data partition.
+//!
+//! The boot partition is mounted read-only and only as long as it is read. A copy is replaced in
+//! one step (write, flush, rename, flush of the directory), so that a cut leaves the old or the new
+//! one. Each slot has its own: what a newer system accepts, an older one may not understand.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use config::{Config, FILE_NAME, READ_BYTES};
+use ondisk::layout::Slot;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::own_disk::Devices;
+use crate::update::Facts;
+
+/// What an editor on Windows makes of the name when endings are hidden.
+const WRONG_NAME: &str = "iota.toml.txt";
+
+/// The owner's file; `None` if the partition has none.
+pub fn read_file(facts: &Facts) -> Result<Option<Vec<u8>>, String> {
+    let boot = facts.boot()?;
+    let (disk, table) = facts.devices.find(boot.disk)?;
+    let partition = table.boot().map_err(|error| format!("{disk}: {error}"))?;
+    let node = facts.devices.partition(&disk, partition.number);
+    let node = node.ok_or_else(|| format!("{disk} has no partition {}", partition.number))?;
+    let place = facts.run.join("boot");
+    let mounted = Mounted::new(&facts.devices, &node, &place)
+        .map_err(|error| format!("cannot mount {node}: {error}"))?;
+    read_from(&mounted.0)
+}
+
+/// The boot partition, as long as this lives.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(devices: &Devices, node: &str, place: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(place)?;
+        let inert = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
+        mount(devices.nodes.join(node), place, "vfat", MountFlags::RDONLY | inert, None)?;
+        Ok(Self(place.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Read-only: a partition that stays mounted costs nothing but the name.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+/// The file in the top directory of a mounted boot partition.
+pub fn read_from(directory: &Path) -> Result<Option<Vec<u8>>, String> {
+    match read_whole(&directory.join(FILE_NAME)).map_err(|error| error.to_string())? {
+        Some(bytes) => Ok(Some(bytes)),
+        None if directory.join(WRONG_NAME).exists() => {
+            Err(format!("it is named {WRONG_NAME}: take away the `.txt`"))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The bytes of a file, a few more than it may have at most; `None` if there is none.
+pub fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let most = u64::try_from(READ_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// The copies of good files.
+#[derive(Clone, Debug)]
+pub struct Copies {
+    directory: PathBuf,
+    slot: Slot,
+}
+
+impl Copies {
+    /// Those of the system that runs in this slot.
+    pub fn new(directory: &Path, slot: Slot) -> Self {
+        Self { directory: directory.to_owned(), slot }
+    }
+
+    fn path(&self, slot: Slot) -> PathBuf {
+        self.directory.join(format!("config-{}.toml", slot.letter()))
+    }
+
+    /// The own copy, or else the other system's; one that this system understands, if there is one.
+    pub fn read(&self) -> Result<Option<Vec<u8>>, String> {
+        let mut unfit = Ok(None);
+        for slot in [self.slot, self.slot.other()] {
+            match read_whole(&self.path(slot)) {
+                Ok(Some(bytes)) if Config::parse(&bytes).is_ok() => return Ok(Some(bytes)),
+                Ok(None) => {}
+                // What is wrong with the own one is worth more than what is with the other's.
+                other if unfit == Ok(None) => unfit = other.map_err(|error| error.to_string()),
+                _ => {}
+            }
+        }
+        unfit
+    }
+
+    /// Puts a file in place of the own copy; the same again costs no write.
+    pub fn keep(&self, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(self.slot);
+        if read_whole(&path).is_ok_and(|present| present.as_deref() == Some(bytes)) {
+            return Ok(());
+        }
+        self.make_directory()?;
+        let unfinished = path.with_extension("new");
+        let mut options = File::options();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, &path)?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn make_directory(&self) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.directory) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+            made => made?,
+        }
+        self.directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    }
+
+    /// Removes both: no system shall come back to what its owner has taken away.
+    pub fn forget(&self) -> io::Result<()> {
+        let mut removed = false;
+        for slot in Slot::BOTH {
+            match fs::remove_file(self.path(slot)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                result => {
+                    result?;
+                    removed = true;
+                }
+            }
+        }
+        if removed { File::open(&self.directory)?.sync_all() } else { Ok(()) }
+    }
+}

@@ -1,0 +1,131 @@
+//! What holds on this device and why: written at its start, read by everyone who wants to know.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use config::{Config, Interface};
+use ondisk::system::System;
+use serde_json::{Value, json};
+
+use super::decide::{Decision, Source};
+
+/// The configuration of this start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Where it comes from.
+    pub source: Source,
+    /// Why it is not what the owner may have meant.
+    pub problem: Option<String>,
+    /// What it says.
+    pub config: Config,
+}
+
+impl Report {
+    /// Where it is on a device.
+    pub fn path() -> &'static Path {
+        Path::new("/run/iota/config.json")
+    }
+
+    /// Of what was decided.
+    pub fn of(decision: &Decision) -> Self {
+        let Decision { config, source, problem, .. } = decision.clone();
+        Self { source, problem, config }
+    }
+
+    /// For this system alone, which the services of this start may read: no sync.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let document = json!({
+            "source": self.source.word(),
+            "problem": self.problem,
+            "config": self.config.to_string(),
+        });
+        let unfinished = path.with_extension("new");
+        let mut options = File::options();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        file.write_all(format!("{document}\n").as_bytes())?;
+        fs::rename(&unfinished, path)
+    }
+
+    /// Reads what [`Report::write`] wrote; an error is one clause.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+        let document: Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+        let word = |name: &str| document.get(name).and_then(Value::as_str);
+        let source = word("source").and_then(Source::from_word);
+        let config = Config::parse(word("config").unwrap_or_default().as_bytes());
+        match (source, config) {
+            (Some(source), Ok(config)) => {
+                Ok(Self { source, problem: word("problem").map(str::to_owned), config })
+            }
+            (None, _) => Err(failed(&"no source")),
+            (_, Err(problems)) => Err(failed(&problems)),
+        }
+    }
+
+    /// The line of `iota status`.
+    pub fn text(&self) -> String {
+        match &self.problem {
+            Some(problem) => format!("{}; ERROR: {problem}", self.source),
+            None => self.source.to_string(),
+        }
+    }
+
+    /// Source and problem, for programs.
+    pub fn json(&self) -> Value {
+        json!({ "source": self.source.word(), "problem": self.problem })
+    }
+
+    /// All that holds, as a file that says it; what the image says is in comments.
+    pub fn show(&self, system: &System) -> String {
+        let mut text = format!("# {}\n", self.text());
+        if self.config.hostname().is_none() {
+            let _ = writeln!(text, "# The image says: hostname = \"{}\"", system.hostname);
+        }
+        if let Some(health) = &system.health
+            && self.config.health_window_s().is_none()
+        {
+            let _ = writeln!(text, "# The image says: health.window-s = {}", health.window_s);
+        }
+        format!("{text}\n{}", self.config)
+    }
+
+    /// All that holds, for programs.
+    pub fn show_json(&self, system: &System) -> Value {
+        let config = &self.config;
+        let declared = system.health.as_ref().map(|health| health.window_s);
+        let servers: Vec<_> = config.name_servers().iter().map(ToString::to_string).collect();
+        let time: Vec<_> = config.time_servers().iter().map(ToString::to_string).collect();
+        let interfaces: Vec<Value> = config.interfaces().iter().map(interface).collect();
+        let sysctls: serde_json::Map<String, Value> = config
+            .sysctls()
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), json!(value)))
+            .collect();
+        json!({
+            "source": self.source.word(),
+            "problem": self.problem,
+            "config": {
+                "hostname": config.hostname().unwrap_or(&system.hostname),
+                "network": { "dns": servers, "interface": interfaces },
+                "time": { "servers": time },
+                "health": { "window-s": config.health_window_s().or(declared) },
+                "sysctl": sysctls,
+            },
+        })
+    }
+}
+
+fn interface(interface: &Interface) -> Value {
+    let ipv4 = interface.ipv4().map(|address| address.to_string());
+    let ipv6 = interface.ipv6().map(|address| address.to_string());
+    json!({
+        "name": interface.name(),
+        "address": ipv4.into_iter().chain(ipv6).collect::<Vec<_>>(),
+        "router": interface.router().map(|router| router.to_string()),
+    })
+}

@@ -1,0 +1,293 @@
+//! A start with files in a temporary root, and parts that answer as told.
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use config::Config;
+use ondisk::layout::Slot;
+
+use super::decide::{Found, Kept, Store};
+use super::disks::{Copies, read_from};
+use super::parts::Processes;
+use super::*;
+
+const TEXT: &str = r#"hostname = "kiosk-7"
+
+[network]
+dns = ["192.168.1.1"]
+
+[[network.interface]]
+name = "eth0"
+address = ["192.168.1.10/24", "fd00:1::10/64"]
+router = "192.168.1.1"
+
+[time]
+servers = ["192.168.1.1", "ntp.example.org:1123"]
+
+[health]
+window-s = 120
+
+[sysctl]
+vm.max_map_count = 262144
+vm.swappiness = 10
+"#;
+
+fn whole() -> Config {
+    Config::parse(TEXT.as_bytes()).unwrap()
+}
+
+struct Told {
+    file: Found,
+    kept: Kept,
+    stored: RefCell<Option<Store>>,
+}
+
+impl Told {
+    fn new(file: Found, kept: Kept) -> Self {
+        Self { file, kept, stored: RefCell::new(None) }
+    }
+}
+
+impl Parts for Told {
+    fn read_file(&self) -> Found {
+        self.file.clone()
+    }
+    fn read_kept(&self) -> Kept {
+        self.kept.clone()
+    }
+    fn store(&self, store: &Store) -> Result<(), String> {
+        self.stored.replace(Some(store.clone()));
+        Err("disk full".to_owned())
+    }
+}
+
+/// A temporary root that has one of the two settings.
+struct Root {
+    directory: tempfile::TempDir,
+    places: Places,
+}
+
+impl Root {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir_all(path("sys/vm")).unwrap();
+        fs::write(path("sys/vm/swappiness"), "60").unwrap();
+        fs::write(path("dhcpcd.conf"), "clientid\nslaac hwaddr\n").unwrap();
+        fs::write(path("chrony.conf"), "pool pool.example.org\nport 0\n").unwrap();
+        let places = Places {
+            sysctls: path("sys"),
+            dhcpcd: path("dhcpcd.conf"),
+            network: path("network.conf"),
+            chrony: path("chrony.conf"),
+            time: path("time.conf"),
+            report: path("config.json"),
+        };
+        Self { directory, places }
+    }
+
+    /// Loads; the host name that was set.
+    fn load(&self, parts: &dyn Parts) -> String {
+        let system = system();
+        let name = RefCell::new(String::new());
+        let set = |to: &str| {
+            name.replace(to.to_owned());
+            Ok(())
+        };
+        load(&self.places, &system, parts, &set, &Console::new(io::sink()));
+        name.into_inner()
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+}
+
+fn system() -> System {
+    let health = Health { service: "health".to_owned(), window_s: 60, limit_s: 600 };
+    System { hostname: "iota".to_owned(), health: Some(health), ..System::default() }
+}
+
+#[test]
+fn a_good_file_is_applied_reported_and_kept_even_if_a_part_of_that_fails() {
+    let root = Root::new();
+    let parts = Told::new(Found::Good(whole(), TEXT.into()), Kept::Missing);
+    assert_eq!(root.load(&parts), "kiosk-7");
+    assert_eq!(parts.stored.take(), Some(Store::Keep(TEXT.into())));
+    assert_eq!(root.read("sys/vm/swappiness"), "10");
+    assert!(!root.directory.path().join("sys/vm/max_map_count").exists());
+    let expected = "\
+clientid
+slaac hwaddr
+
+# iota.toml
+hostname kiosk-7
+
+# iota.toml
+interface eth0
+static ip_address=192.168.1.10/24
+static ip6_address=fd00:1::10/64
+static routers=192.168.1.1
+";
+    assert_eq!(root.read("network.conf"), expected);
+    let expected = "port 0\n\n# iota.toml\nserver 192.168.1.1 iburst\n\
+        server ntp.example.org port 1123 iburst\n";
+    assert_eq!(root.read("time.conf"), expected);
+    let report = Report::read(&root.places.report).unwrap();
+    assert_eq!(report, Report { source: Source::File, problem: None, config: whole() });
+    let mode = fs::metadata(&root.places.report).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_bad_file_leaves_the_last_good_copy_in_force_and_says_so() {
+    let root = Root::new();
+    let parts = Told::new(Found::Bad("line 1".to_owned()), Kept::Good(whole()));
+    assert_eq!(root.load(&parts), "kiosk-7");
+    assert_eq!(parts.stored.take(), Some(Store::Nothing));
+    let report = Report::read(&root.places.report).unwrap();
+    assert_eq!(report.text(), "copy of the last good iota.toml; ERROR: iota.toml: line 1");
+}
+
+#[test]
+fn without_a_file_the_image_alone_holds() {
+    let root = Root::new();
+    let parts = Told::new(Found::Missing, Kept::Good(whole()));
+    assert_eq!(root.load(&parts), "iota");
+    assert_eq!(root.read("network.conf"), "clientid\nslaac hwaddr\n");
+    assert_eq!(root.read("time.conf"), "pool pool.example.org\nport 0\n");
+    assert_eq!(root.read("sys/vm/swappiness"), "60");
+    let report = Report::read(&root.places.report).unwrap();
+    assert_eq!(report.source, Source::Defaults);
+    assert_eq!(report.config, Config::default());
+    let shown = report.show(&system());
+    assert!(shown.contains("# The image says: hostname = \"iota\"\n"), "{shown}");
+    assert_eq!(Config::parse(shown.as_bytes()), Ok(Config::default()));
+}
+
+#[test]
+fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
+    let report = Report { source: Source::File, problem: None, config: whole() };
+    assert_eq!(Config::parse(report.show(&system()).as_bytes()), Ok(whole()));
+    let document = report.show_json(&system());
+    let expected = serde_json::json!({
+        "source": "file",
+        "problem": null,
+        "config": {
+            "hostname": "kiosk-7",
+            "network": {
+                "dns": ["192.168.1.1"],
+                "interface": [{
+                    "name": "eth0",
+                    "address": ["192.168.1.10/24", "fd00:1::10/64"],
+                    "router": "192.168.1.1",
+                }],
+            },
+            "time": { "servers": ["192.168.1.1", "ntp.example.org:1123"] },
+            "health": { "window-s": 120 },
+            "sysctl": { "vm.max_map_count": 262_144, "vm.swappiness": 10 },
+        },
+    });
+    assert_eq!(document, expected);
+}
+
+#[test]
+fn the_health_window_is_the_owners_as_far_as_the_image_leaves_time_for_it() {
+    let root = Root::new();
+    let declared = |limit_s| Health { service: "health".to_owned(), window_s: 60, limit_s };
+    let window = |limit_s| window_s(&root.places.report, &declared(limit_s));
+    assert_eq!(window(600), 60, "without a report");
+    root.load(&Told::new(Found::Good(whole(), Vec::new()), Kept::Missing));
+    assert_eq!(window(600), 120);
+    assert_eq!(window(200), 100);
+}
+
+#[test]
+fn a_copy_is_replaced_in_one_step_and_each_slot_has_its_own() {
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().join("iota");
+    let (a, b) = (Copies::new(&directory, Slot::A), Copies::new(&directory, Slot::B));
+    assert_eq!(a.read(), Ok(None));
+    a.forget().unwrap();
+    a.keep(b"# first\n").unwrap();
+    assert_eq!(b.read(), Ok(Some(b"# first\n".to_vec())), "the other one's, for want of an own");
+    b.keep(b"# second\n").unwrap();
+    a.keep(b"# third\n").unwrap();
+    assert_eq!(b.read(), Ok(Some(b"# second\n".to_vec())));
+    // What this system does not understand: the other one may have kept something better.
+    fs::write(directory.join("config-b.toml"), "new-key = 1\n").unwrap();
+    assert_eq!(b.read(), Ok(Some(b"# third\n".to_vec())));
+    fs::write(directory.join("config-a.toml"), "").unwrap();
+    assert_eq!(b.read(), Ok(Some(b"new-key = 1\n".to_vec())), "the own one, to be told why not");
+    let names = || fs::read_dir(&directory).unwrap().flatten().count();
+    assert_eq!(names(), 2, "nothing unfinished is left");
+    b.forget().unwrap();
+    assert_eq!(names(), 0);
+}
+
+#[test]
+fn a_copy_that_is_the_same_is_not_written_again() {
+    let data = tempfile::tempdir().unwrap();
+    let copies = Copies::new(&data.path().join("iota"), Slot::A);
+    copies.keep(b"# same\n").unwrap();
+    let path = data.path().join("iota/config-a.toml");
+    let inode = || std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
+    let before = inode();
+    copies.keep(b"# same\n").unwrap();
+    assert_eq!(inode(), before);
+}
+
+#[test]
+fn on_the_boot_partition_only_a_file_of_the_right_name_is_one() {
+    let boot = tempfile::tempdir().unwrap();
+    let path = |name: &str| boot.path().join(name);
+    assert_eq!(read_from(boot.path()), Ok(None));
+    fs::write(path("iota.toml.txt"), "# hello\n").unwrap();
+    let wrong = Err("it is named iota.toml.txt: take away the `.txt`".to_owned());
+    assert_eq!(read_from(boot.path()), wrong);
+    fs::write(path("iota.toml"), "# hello\n").unwrap();
+    assert_eq!(read_from(boot.path()), Ok(Some(b"# hello\n".to_vec())));
+    // Read just far enough to see that it is too long.
+    fs::write(path("iota.toml"), vec![b'#'; 1 << 20]).unwrap();
+    assert_eq!(read_from(boot.path()).unwrap().unwrap().len(), config::MOST_BYTES + 4);
+    fs::remove_file(path("iota.toml")).unwrap();
+    fs::create_dir(path("iota.toml")).unwrap();
+    assert_eq!(read_from(boot.path()), Err("it is not a file".to_owned()));
+}
+
+/// A program that stands in for this one; it gets `config read-file` and the like as arguments.
+fn program(script: &str) -> (tempfile::TempDir, Processes) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("iota");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    (directory, Processes::new(path, Duration::from_secs(2)))
+}
+
+#[test]
+fn what_a_part_says_and_how_it_ends_is_what_was_found() {
+    let (_here, parts) = program("echo '# good'");
+    assert_eq!(parts.read_file(), Found::Good(Config::default(), b"# good\n".to_vec()));
+    let (_here, parts) = program("echo nonsense");
+    assert!(matches!(parts.read_file(), Found::Bad(why) if why.starts_with("line 1, ")));
+    let (_here, parts) = program("exit 1");
+    assert_eq!(parts.read_file(), Found::Missing);
+    assert_eq!(parts.read_kept(), Kept::Missing);
+    let (_here, parts) = program("echo 'error: cannot mount vda1: gone' >&2; exit 2");
+    assert_eq!(parts.read_file(), Found::Unreadable("cannot mount vda1: gone".to_owned()));
+    let (_here, parts) = program("kill -9 $$");
+    assert!(matches!(parts.read_kept(), Kept::Unusable(why) if why.contains("signal")));
+    let (here, parts) = program("cat > \"$0.$2\"");
+    assert_eq!(parts.store(&Store::Keep(b"# kept\n".to_vec())), Ok(()));
+    assert_eq!(fs::read(here.path().join("iota.keep")).unwrap(), b"# kept\n");
+}
+
+#[test]
+fn a_part_that_hangs_is_left_behind() {
+    let (_here, parts) = program("exec sleep 60");
+    let start = Instant::now();
+    assert_eq!(parts.read_file(), Found::Unreadable("no answer within 2 s".to_owned()));
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+}
