@@ -6,14 +6,18 @@
 use std::fs;
 use std::path::Path;
 
+use ondisk::system::{Led, Pattern};
 use serde::Deserialize;
 
+use crate::boot_files::{Boot, RawBoot};
+use crate::emulation::{Emulation, RawEmulation};
 use crate::error::{Context, Error, Result};
 use crate::suggest;
+use crate::videocore::Model;
 
 /// A machine that images can be built for. Holding one proves: the name is that of its directory,
 /// sizes are whole multiples of 4 MiB, the kernel command line has no control characters and no
-/// key of our own.
+/// key of our own, the status LED has all of its stages.
 #[derive(Clone, Debug)]
 pub struct Board {
     /// Directory name and the name in manifests.
@@ -28,8 +32,18 @@ pub struct Board {
     pub kernel_package: String,
     /// Kernel command line as signed into the manifest.
     pub command_line: String,
+    /// Groups of packages that this board needs besides the base.
+    pub groups: Vec<String>,
     /// Kernel modules by where they are needed.
     pub modules: Modules,
+    /// The LED that shows how far a start is.
+    pub led: Option<Led>,
+    /// Raspberry Pis that the image is for: the firmware of each has to accept it.
+    pub models: Vec<Model>,
+    /// What the boot partition holds besides the loader.
+    pub boot: Boot,
+    /// How the image is run in QEMU.
+    pub emulation: Emulation,
 }
 
 /// Instruction set.
@@ -55,6 +69,8 @@ impl Architecture {
 pub enum Table {
     /// GUID partition table (UEFI 2.10, chapter 5).
     Gpt,
+    /// Master boot record with four partitions: what the first stages of a Raspberry Pi read.
+    Mbr,
 }
 
 /// Partition table and sizes in bytes, multiples of 4 MiB.
@@ -84,18 +100,27 @@ pub struct Modules {
 
 /// Modules that are there for one reason.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModuleGroup {
     /// Why these modules ship.
     pub reason: String,
     /// Module names as `modprobe` takes them.
     pub names: Vec<String>,
+    /// Of the initrd's: these only find the disk, and are not loaded once it is there.
+    #[serde(default)]
+    pub until_disk: bool,
 }
 
 impl Modules {
-    /// Names of all modules the initrd loads, in the file's order.
+    /// Names of all modules the initrd ships, in the file's order.
     pub fn initrd_names(&self) -> Vec<&str> {
         names(&self.initrd)
+    }
+
+    /// Those among them that every start loads.
+    pub fn always_names(&self) -> Vec<&str> {
+        let always = self.initrd.iter().filter(|group| !group.until_disk);
+        always.flat_map(|group| group.names.iter().map(String::as_str)).collect()
     }
 
     /// Names of all modules the root ships, in the file's order.
@@ -114,8 +139,16 @@ struct RawBoard {
     name: String,
     description: String,
     architecture: Architecture,
+    #[serde(default)]
+    models: Vec<Model>,
+    #[serde(default)]
+    groups: Vec<String>,
     layout: RawLayout,
     kernel: RawKernel,
+    led: Option<RawLed>,
+    #[serde(default)]
+    boot: RawBoot,
+    qemu: RawEmulation,
     #[serde(default)]
     modules: Modules,
 }
@@ -136,6 +169,42 @@ struct RawKernel {
     command_line: Vec<String>,
 }
 
+/// Each stage as the system description has it: a trigger of the kernel and its settings.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLed {
+    reason: String,
+    name: String,
+    starting: String,
+    running: String,
+    safe: String,
+    stopping: String,
+}
+
+impl RawLed {
+    fn check(self) -> Result<Led> {
+        if self.reason.trim().is_empty() {
+            return Err(Error::new(format!("led {} has no reason", self.name)));
+        }
+        let pattern = |stage: &str, text: &str| {
+            let parsed = text.parse::<Pattern>();
+            let parsed = parsed.context(|| format!("led.{stage} is no trigger with settings"));
+            parsed.map_err(|error| error.hint("write `timer delay_on=100 delay_off=100`"))
+        };
+        let led = Led {
+            starting: pattern("starting", &self.starting)?,
+            running: pattern("running", &self.running)?,
+            safe: pattern("safe", &self.safe)?,
+            stopping: pattern("stopping", &self.stopping)?,
+            name: self.name,
+        };
+        match led.check() {
+            Ok(()) => Ok(led),
+            Err(error) => Err(Error::new(error.problem)),
+        }
+    }
+}
+
 impl Board {
     /// Loads `boards/NAME/board.toml` below the workspace root.
     ///
@@ -151,11 +220,14 @@ impl Board {
             };
             return Err(Error::new(format!("no board is named `{name}`")).hint(hint));
         }
-        let path = workspace.join("boards").join(name).join("board.toml");
+        let directory = workspace.join("boards").join(name);
+        let path = directory.join("board.toml");
         let text =
             fs::read_to_string(&path).context(|| format!("cannot read {}", path.display()))?;
         let shown = format!("boards/{name}/board.toml");
-        Board::parse(&text, name).context(|| shown)
+        let mut board = Board::parse(&text, name).context(|| shown)?;
+        board.boot.load(&directory)?;
+        Ok(board)
     }
 
     /// Checks the text of a `board.toml` that lies in the directory `directory`.
@@ -182,7 +254,12 @@ impl Board {
             layout,
             kernel_package: raw.kernel.package,
             command_line: command_line(&raw.kernel.command_line)?,
+            groups: raw.groups,
+            models: raw.models,
             modules: raw.modules,
+            led: raw.led.map(RawLed::check).transpose()?,
+            boot: Boot::check(raw.boot)?,
+            emulation: Emulation::check(raw.qemu)?,
         })
     }
 }
@@ -216,6 +293,9 @@ fn check_modules(modules: &Modules) -> Result<()> {
         if group.reason.trim().is_empty() || group.names.is_empty() {
             return Err(Error::new("a group of modules needs a reason and at least one name"));
         }
+    }
+    if modules.root.iter().any(|group| group.until_disk) {
+        return Err(Error::new("until-disk is for groups of modules of the initrd"));
     }
     Ok(())
 }
@@ -268,6 +348,7 @@ pub fn parse_size(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ondisk::system::Stage;
 
     const GOOD: &str = include_str!("../../boards/generic-aarch64/board.toml");
 
@@ -285,6 +366,18 @@ mod tests {
     }
 
     #[test]
+    fn every_board_is_good_and_those_in_qemu_say_that_they_are_emulated() {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for name in list(&workspace).unwrap() {
+            let board = Board::load(&workspace, &name).unwrap_or_else(|e| panic!("{}", e.chain()));
+            let Emulation::RaspberryPi(pi) = board.emulation else { continue };
+            let property = ondisk::virtual_machine::PROPERTY;
+            let says_so = pi.edits.iter().any(|edit| edit.set.contains_key(property));
+            assert!(says_so, "{name}: no edit sets {property}");
+        }
+    }
+
+    #[test]
     fn one_wrong_value_gives_one_exact_error() {
         let cases = [
             (("name = \"generic", "name = \"other"), "name is `other-aarch64`, but the directory"),
@@ -297,6 +390,62 @@ mod tests {
         for (change, expected) in cases {
             let error = error_of(change);
             assert!(error.contains(expected), "{change:?}: {error}");
+        }
+    }
+
+    /// A start that is shown by a fast blinking light.
+    const LED: &str = r#"
+[led]
+reason = "nobody has a screen there"
+name = "ACT"
+starting = "timer delay_on=100 delay_off=100"
+running = "heartbeat"
+safe = "timer delay_on=1000 delay_off=1000"
+stopping = "default-on"
+"#;
+
+    #[test]
+    fn a_status_led_has_all_of_its_stages_and_a_reason() {
+        let parse = |from: &str, to: &str| {
+            assert!(LED.contains(from), "the sample has no `{from}`");
+            Board::parse(&format!("{GOOD}{}", LED.replacen(from, to, 1)), "generic-aarch64")
+        };
+        let led = parse("ACT", "green:status").unwrap().led.unwrap();
+        assert_eq!(
+            (led.name.as_str(), led.running.trigger.as_str()),
+            ("green:status", "heartbeat")
+        );
+        assert!(
+            Board::parse(GOOD, "generic-aarch64").unwrap().led.is_none(),
+            "none has to be there"
+        );
+        for (from, to, expected) in [
+            ("nobody has a screen there", " ", "led ACT has no reason"),
+            ("safe = \"timer", "blink = \"timer", "unknown field `blink`"),
+            ("stopping = \"default-on\"\n", "", "missing field `stopping`"),
+            ("delay_on=100", "100", "led.starting is no trigger with settings: `100` has no `=`"),
+            ("\"heartbeat\"", "\"\"", "led ACT: the stage `running` is missing"),
+            ("\"ACT\"", "\"../ACT\"", "LED `../ACT` is not a name of letters"),
+        ] {
+            let error = parse(from, to).unwrap_err().chain();
+            assert!(error.contains(expected), "{from} → {to}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_triggers_of_a_status_led_are_in_the_kernel_or_among_the_modules() {
+        /// `CONFIG_LEDS_TRIGGER_…=y` in Debian's kernel, of those that a board may want.
+        const BUILT_IN: [&str; 1] = ["heartbeat"];
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for name in list(&workspace).unwrap() {
+            let board = Board::load(&workspace, &name).unwrap();
+            let shipped = board.modules.root_names();
+            let patterns = board.led.iter().flat_map(|led| Stage::ALL.map(|s| led.pattern(s)));
+            for pattern in patterns {
+                let module = pattern.module();
+                let there = BUILT_IN.contains(&&*pattern.trigger) || shipped.contains(&&*module);
+                assert!(there, "{name}: the module {module} is missing");
+            }
         }
     }
 

@@ -105,30 +105,59 @@ pub fn build(plan: &Plan, host: &Host<'_>) -> Result<Summary> {
     {
         return Ok(summary);
     }
+    let (summary, as_locked) = make(plan, host, &definitions, &inputs, &outputs, |_| Ok(()))?;
+    if as_locked {
+        outputs.record_inputs(&inputs, &summary)?;
+    }
+    Ok(summary)
+}
+
+/// Builds an image whose trees are changed once they are put together: everything else, identities
+/// and version too, is that of the plain image. For measurements that hold the two side by side.
+pub fn build_changed(
+    plan: &Plan,
+    host: &Host<'_>,
+    change: impl FnOnce(&mut Trees) -> Result<()>,
+) -> Result<Summary> {
+    let definitions = Definitions::load(host.workspace, &plan.board, &plan.engine)?;
+    let inputs = inputs_of(plan, host.workspace)?;
+    let outputs = Outputs::new(&plan.out.join(&plan.board));
+    make(plan, host, &definitions, &inputs, &outputs, change).map(|(summary, _)| summary)
+}
+
+/// The one path of a build; also says whether the packages were those of the lock.
+fn make(
+    plan: &Plan,
+    host: &Host<'_>,
+    definitions: &Definitions,
+    inputs: &Digest,
+    outputs: &Outputs,
+    change: impl FnOnce(&mut Trees) -> Result<()>,
+) -> Result<(Summary, bool)> {
     outputs.begin()?;
-    let (packages, programs) = gather(plan, host, &definitions)?;
-    let version = version(plan, &inputs, &packages.locked);
-    let trees =
-        recipe::trees(&definitions, &version, &packages.unpacked, &programs, &trust(plan)?)?;
+    let (packages, programs) = gather(plan, host, definitions)?;
+    let version = version(plan, inputs, &packages.locked);
+    let mut trees =
+        recipe::trees(definitions, &version, &packages.unpacked, &programs, &trust(plan)?)?;
+    change(&mut trees)?;
     for note in &trees.notes {
         host.progress.warn(note);
     }
+    let boot_files = definitions.board.boot.files(&packages.unpacked)?;
     let levels = Levels::of(plan.profile);
-    let slot = write_slot(plan, host, &definitions, &version, &trees, &levels, &outputs)?;
+    let slot = write_slot(plan, host, definitions, &version, &trees, &levels, outputs)?;
     let image = outputs::Image {
-        definitions: &definitions,
+        definitions,
         version: &version,
         plan,
         trees: &trees,
         programs: &programs,
+        boot_files: &boot_files,
         packages: &packages.locked,
         slot: &slot,
     };
     let summary = outputs.write(&image, levels.download, host.progress)?;
-    if packages.as_locked {
-        outputs.record_inputs(&inputs, &summary)?;
-    }
-    Ok(summary)
+    Ok((summary, packages.as_locked))
 }
 
 /// What the image takes for an update: the board's systems, signed with the key of this build.

@@ -47,10 +47,15 @@ pub enum Verb {
     Build(BuildArgs),
     /// Build the image of a board and boot it in QEMU on this terminal
     Run(RunArgs),
+    /// Write an image to a card, stick or disk, and read it back
+    Flash(FlashArgs),
     /// Build the image of a board and make a signed update file of it
     Bundle(BuildArgs),
     /// Show what a disk image, slot or bundle holds, and check it
     Inspect(InspectArgs),
+    /// Check an iota.toml, which tells a device its name, addresses and more
+    #[command(subcommand)]
+    Config(ConfigVerb),
     /// Choose package versions again and record them
     Lock,
     /// Make and show signing keys
@@ -58,7 +63,7 @@ pub enum Verb {
     Key(KeyVerb),
 }
 
-/// Options of `iota build`; `iota run` and `iota bundle` take them too.
+/// Options of `iota build`; `iota run`, `iota flash` and `iota bundle` take them too.
 #[derive(Args, Clone, Debug)]
 pub struct BuildArgs {
     /// A directory of boards/, for example generic-aarch64
@@ -129,6 +134,29 @@ pub struct RunArgs {
     pub exec: Vec<String>,
 }
 
+/// Options of `iota flash`.
+#[derive(Args, Debug)]
+#[command(mut_arg("board", |argument| {
+    argument.value_name("BOARD|IMAGE").help_heading("Arguments").help(
+        "A board, which is built first if need be, or an image file: disk.img, disk.img.zst",
+    )
+}))]
+pub struct FlashArgs {
+    /// Where the image goes: a disk such as /dev/sdb, all of which is erased, or a file; without
+    /// it the disks there are get listed
+    #[arg(long, short, value_name = "DISK|FILE")]
+    pub device: Option<PathBuf>,
+    /// Put this file, which is checked first, into the boot partition as the device's iota.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Erase a disk that is not removable: names the disk of --device again
+    #[arg(long, value_name = "DISK", requires = "device")]
+    pub yes_erase: Option<PathBuf>,
+    /// How to build a board.
+    #[command(flatten, next_help_heading = "Options for a BOARD")]
+    pub build: BuildArgs,
+}
+
 /// Options of `iota inspect`.
 #[derive(Args, Debug)]
 pub struct InspectArgs {
@@ -140,6 +168,19 @@ pub struct InspectArgs {
     /// Machine-readable output
     #[arg(long)]
     pub json: bool,
+}
+
+/// `iota config …`
+#[derive(Subcommand, Debug)]
+pub enum ConfigVerb {
+    /// Say everything that is wrong with a file; exit code 2 if anything is
+    Check {
+        /// An iota.toml
+        file: PathBuf,
+        /// Machine-readable output
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `iota key …`

@@ -45,10 +45,12 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// The groups of packages of this image besides the base: its engine's, its containers'.
+    /// The groups of packages of this image besides the base: its board's, its engine's, its
+    /// containers'.
     pub fn groups(&self) -> Vec<String> {
         let containers = self.containers.iter().map(|container| container.name.clone());
-        [self.engine.name.clone()].into_iter().chain(containers).collect()
+        let engine = [self.engine.name.clone()];
+        self.board.groups.iter().cloned().chain(engine).chain(containers).collect()
     }
 
     /// Loads the definition of `board` with `engine` from the workspace.
@@ -70,8 +72,10 @@ impl Definitions {
         let packages = packages(workspace)?;
         let lock = Lock::read(&lock_path(workspace))?;
         lock.check_made_from(&packages)?;
+        let board = Board::load(workspace, board)?;
+        check_groups(&board, &packages)?;
         Ok(Self {
-            board: Board::load(workspace, board)?,
+            board,
             packages,
             lock,
             slices: Slices::parse(
@@ -84,6 +88,21 @@ impl Definitions {
             overlay: overlay(&rootfs.join("overlay"))?,
         })
     }
+}
+
+/// A group without packages is a slip of the pen: the image would lack what the board needs.
+fn check_groups(board: &Board, packages: &Manifest) -> Result<()> {
+    let known = || packages.packages().iter().map(|package| package.group.as_str());
+    let Some(unknown) = board.groups.iter().find(|group| !known().any(|name| name == *group))
+    else {
+        return Ok(());
+    };
+    let place = format!("boards/{}/board.toml", board.name);
+    let error = Error::new(format!("{place}: no package is in the group {unknown}"));
+    Err(match suggest::nearest(unknown, known()) {
+        Some(nearest) => error.hint(format!("did you mean `{nearest}`?")),
+        None => error.hint("groups are named in rootfs/packages.toml"),
+    })
 }
 
 /// The packages of `rootfs/packages.toml` and of every engine: one lock serves all images.
@@ -177,7 +196,8 @@ fn overlay(directory: &Path) -> Result<Vec<(TreePath, Node)>> {
 }
 
 /// Everything in the workspace that decides what an image holds, the builder's own source among it.
-const INPUTS: [&str; 6] = ["rootfs", "ondisk", "loader", "initramfs", "builder/src", "Cargo.lock"];
+const INPUTS: [&str; 7] =
+    ["rootfs", "ondisk", "config", "loader", "initramfs", "builder/src", "Cargo.lock"];
 
 /// One digest over all inputs of a build of `board`: names, lengths and contents of files.
 pub fn digest_of_inputs(workspace: &Path, board: &str) -> Result<[u8; 32]> {

@@ -5,7 +5,7 @@
 //! program it names carries a reason. Reasons and comments stay on the host.
 
 use ondisk::system::{
-    self, BackOff, Bind, Container, Directory, Leftovers, Output, Owner, Persistent, Ready,
+    self, BackOff, Bind, Container, Directory, Led, Leftovers, Output, Owner, Persistent, Ready,
     Restart, Service, Sysctl, System, Tmpfs,
 };
 use serde::Deserialize;
@@ -59,7 +59,7 @@ impl Engine {
         let engine = raw.check(name).context(shown)?;
         // Nothing but a whole description can be checked by PID 1's own rules.
         let alone = Host { hostname: "check".to_owned(), health: None, part: Part::default() };
-        alone.describe(Some(&engine), &[]).context(shown)?;
+        alone.describe(None, Some(&engine), &[]).context(shown)?;
         Ok(engine)
     }
 }
@@ -71,17 +71,23 @@ impl Host {
         let raw: RawHost =
             toml::from_str(text).map_err(|e| Error::new(toml_message(&e))).context(shown)?;
         let host = raw.check().context(shown)?;
-        host.describe(None, &[]).context(shown)?;
+        host.describe(None, None, &[]).context(shown)?;
         Ok(host)
     }
 
-    /// The system description of an image with this engine and these containers.
+    /// The system description of an image with its board's LED, this engine and these containers.
     ///
     /// Order of services: the host's that do not wait for the engine, the engine, the rest.
-    pub fn describe(&self, engine: Option<&Engine>, containers: &[Container]) -> Result<System> {
+    pub fn describe(
+        &self,
+        led: Option<&Led>,
+        engine: Option<&Engine>,
+        containers: &[Container],
+    ) -> Result<System> {
         let waits = |service: &&Service| service.after.iter().any(|name| name == ANY_ENGINE);
         let hostname = self.hostname.clone();
-        let mut system = System { hostname, health: self.health.clone(), ..System::default() };
+        let (health, led) = (self.health.clone(), led.cloned());
+        let mut system = System { hostname, health, led, ..System::default() };
         system.add(&self.part);
         system.services = self.part.services.iter().filter(|s| !waits(s)).cloned().collect();
         if let Some(engine) = engine {
@@ -466,17 +472,23 @@ mod tests {
     #[test]
     fn the_shipped_host_and_engine_make_a_description_that_pid_1_reads_back() {
         let engine = Engine::parse(DOCKER, "docker").unwrap();
-        let system = Host::parse(HOST).unwrap().describe(Some(&engine), &[]).unwrap();
+        let system = Host::parse(HOST).unwrap().describe(None, Some(&engine), &[]).unwrap();
         let names: Vec<&str> = system.services.iter().map(|service| &*service.name).collect();
-        assert_eq!(names, ["network", "commands", "containerd", "docker", "agent", "health"]);
-        assert_eq!(system.service("agent").unwrap().after, ["docker"]);
+        assert_eq!(
+            names,
+            [
+                "config", "network", "time", "commands", "containerd", "docker", "agent", "grow",
+                "health"
+            ]
+        );
+        assert_eq!(system.service("agent").unwrap().after, ["config", "docker"]);
         let safe: Vec<&str> = system
             .services
             .iter()
             .filter(|service| !service.skip_in_safe_mode)
             .map(|service| &*service.name)
             .collect();
-        assert_eq!(safe, ["network", "commands"], "what is left without an engine");
+        assert_eq!(safe, ["config", "network", "time", "commands"], "what is left without an engine");
         assert!(matches!(&system.service("docker").unwrap().ready,
             Ready::Http { socket, path } if socket == "/run/docker.sock" && path == "/_ping"));
         let text = system.encode().unwrap();
@@ -484,10 +496,24 @@ mod tests {
     }
 
     #[test]
+    fn the_led_of_the_board_reaches_the_description() {
+        let stage = |text: &str| text.parse().unwrap();
+        let led = Led {
+            name: "ACT".to_owned(),
+            starting: stage("timer delay_on=100 delay_off=100"),
+            running: stage("heartbeat"),
+            safe: stage("none"),
+            stopping: stage("default-on"),
+        };
+        let system = Host::parse(HOST).unwrap().describe(Some(&led), None, &[]).unwrap();
+        assert_eq!(System::parse(&system.encode().unwrap()).unwrap().led, Some(led));
+    }
+
+    #[test]
     fn an_image_without_an_engine_waits_for_none() {
-        let system = Host::parse(HOST).unwrap().describe(None, &[]).unwrap();
+        let system = Host::parse(HOST).unwrap().describe(None, None, &[]).unwrap();
         assert!(system.engine.is_none());
-        assert!(system.service("agent").unwrap().after.is_empty());
+        assert_eq!(system.service("agent").unwrap().after, ["config"]);
     }
 
     #[test]

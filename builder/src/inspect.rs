@@ -6,14 +6,15 @@ use std::path::Path;
 
 use ondisk::boot_record::{self, Copies, Record, State};
 use ondisk::device::{FileDevice, ReadAt};
-use ondisk::gpt::Table;
 use ondisk::keyring::Keyring;
 use ondisk::layout::{self, Extent, PerSlot, SECTOR_BYTES, Slot};
 use ondisk::manifest::{Fields, PartName, Unverified};
+use ondisk::partition_table::{FindError, PartitionTable};
 use ondisk::verify::Check;
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
+use crate::flash;
 
 mod bundle;
 
@@ -37,8 +38,10 @@ pub struct Findings {
 #[derive(Serialize, Debug)]
 #[serde(rename_all = "kebab-case")]
 pub struct DiskFindings {
-    /// GUID of the disk.
-    pub guid: String,
+    /// GUID of a disk with a GPT, signature of one with an MBR.
+    pub id: String,
+    /// Which table was read.
+    pub table: String,
     /// Partitions in table order.
     pub partitions: Vec<PartitionFindings>,
     /// Both copies of the record, in words.
@@ -107,8 +110,13 @@ impl Findings {
 pub fn inspect(path: &Path, keys: &Keyring) -> Result<Findings> {
     let failed = || format!("cannot read {}", path.display());
     let device = FileDevice::new(File::open(path).context(failed)?).context(failed)?;
-    if let Ok(table) = Table::read(&device, SECTOR_BYTES) {
+    if let Ok(table) = PartitionTable::read(&device, SECTOR_BYTES) {
         return inspect_disk(&device, &table, keys);
+    }
+    let mut start = [0; flash::MARKER.len()];
+    if device.read_at(0, &mut start).is_ok() && flash::is_incomplete(&start) {
+        return Err(Error::new(format!("{} says: {}", path.display(), flash::MARKER))
+            .hint("flash it again"));
     }
     if let Some(bundle) = bundle::inspect(path, &device, keys)? {
         return Ok(Findings { disk: None, bundle: Some(bundle), slots: Vec::new() });
@@ -125,10 +133,9 @@ pub fn inspect(path: &Path, keys: &Keyring) -> Result<Findings> {
     Ok(Findings { disk: None, bundle: None, slots: vec![findings] })
 }
 
-fn inspect_disk(device: &FileDevice, table: &Table, keys: &Keyring) -> Result<Findings> {
-    let missing =
-        |error: ondisk::gpt::FindError| Error::new(format!("not a disk of Iota: {error}"));
-    let copies = Copies::read(device, table.record().map_err(missing)?.extent);
+fn inspect_disk(device: &FileDevice, table: &PartitionTable, keys: &Keyring) -> Result<Findings> {
+    let missing = |error: FindError| Error::new(format!("not a disk of Iota: {error}"));
+    let copies = Copies::read(device, table.record().map_err(missing)?);
     let mut slots = Vec::new();
     for slot in Slot::BOTH {
         let partition = table.slot(slot).map_err(missing)?;
@@ -142,7 +149,8 @@ fn inspect_disk(device: &FileDevice, table: &Table, keys: &Keyring) -> Result<Fi
         length: partition.extent.length,
     });
     let disk = DiskFindings {
-        guid: table.disk.to_string(),
+        id: table.disk.to_string(),
+        table: table.source.to_string(),
         partitions: partitions.collect(),
         record: [describe_copy(&copies.first), describe_copy(&copies.second)],
         record_whole: copies.newest().is_some(),
@@ -267,7 +275,7 @@ fn check_part(
 pub fn render(findings: &Findings) -> String {
     let mut lines = Vec::new();
     if let Some(disk) = &findings.disk {
-        lines.push(format!("disk {}", disk.guid));
+        lines.push(format!("disk {}, {}", disk.id, disk.table));
         for partition in &disk.partitions {
             lines.push(format!(
                 "  {} {:<8} at {:>10}  {:>10}",

@@ -1,12 +1,14 @@
 //! `manifest.json`: what an image is and what is inside, for machines. Sorted and without times,
 //! so that two of them can be compared line by line.
 
+use ondisk::digest::Digest;
 use ondisk::manifest::PartName;
 use serde::Serialize;
 
 use crate::build::Image;
 use crate::error::{Context, Result};
 use crate::hex;
+use crate::image::fat::FatFile;
 use crate::tree::Kind;
 
 #[derive(Serialize)]
@@ -21,6 +23,7 @@ struct Document<'a> {
     command_line: &'a str,
     verity_root_hash: String,
     parts: Vec<Part>,
+    boot_files: Vec<BootFile<'a>>,
     packages: Vec<Package<'a>>,
     files: Vec<File>,
 }
@@ -29,6 +32,14 @@ struct Document<'a> {
 struct Part {
     name: String,
     offset: u64,
+    length: u64,
+    sha256: String,
+}
+
+/// A file of the boot partition; the loader, which holds the key, is not listed.
+#[derive(Serialize)]
+struct BootFile<'a> {
+    path: &'a str,
     length: u64,
     sha256: String,
 }
@@ -71,6 +82,7 @@ pub fn render(image: &Image<'_>, key: &str) -> Result<String> {
         }),
         _ => None,
     });
+    let boot_files = image.boot_files.iter().map(boot_file).collect::<Result<_>>()?;
     let document = Document {
         board: &image.plan.board,
         version: image.version,
@@ -81,6 +93,7 @@ pub fn render(image: &Image<'_>, key: &str) -> Result<String> {
         command_line: &manifest.command_line,
         verity_root_hash: manifest.verity_root_hash.to_string(),
         parts: parts.into(),
+        boot_files,
         packages: packages.collect(),
         files: files.collect(),
     };
@@ -88,4 +101,9 @@ pub fn render(image: &Image<'_>, key: &str) -> Result<String> {
         serde_json::to_string_pretty(&document).context(|| "cannot write manifest.json".into())?;
     text.push('\n');
     Ok(text)
+}
+
+fn boot_file(file: &FatFile) -> Result<BootFile<'_>> {
+    let sha256 = Digest::of(&file.content.read()?).to_string();
+    Ok(BootFile { path: &file.path, length: file.content.length(), sha256 })
 }

@@ -309,14 +309,18 @@ impl Closure {
         Ok(nodes)
     }
 
-    /// Modules and `order` for the initrd, below `lib/modules`.
-    pub fn initrd_nodes(&self) -> Result<Vec<(TreePath, Node)>> {
+    /// Modules and `order` for the initrd, below `lib/modules`. Those that `always` names, and what
+    /// they need, come first in `order`; an empty line ends them.
+    pub fn initrd_nodes(&self, always: &[&str]) -> Result<Vec<(TreePath, Node)>> {
         let base = TreePath::new("lib/modules")?;
-        let mut order = String::new();
+        let always = self.part(always.iter().copied())?;
+        let first = always.load_order();
+        let later = self.load_order().into_iter().filter(|name| !first.contains(name));
+        let mut order: String = first.iter().map(|name| format!("{name}.ko\n")).collect();
+        order.push('\n');
+        order.extend(later.map(|name| format!("{name}.ko\n")));
         let mut nodes = Vec::new();
-        for name in self.load_order() {
-            let Some(module) = self.modules.get(name) else { continue };
-            let _ = writeln!(order, "{name}.ko");
+        for (name, module) in &self.modules {
             let content = Content::bytes(module.bytes.clone());
             nodes.push((base.join(format!("{name}.ko"))?, Node::file(content, 0o644, ORIGIN)));
         }
@@ -575,14 +579,21 @@ mod tests {
     }
 
     #[test]
-    fn the_initrd_order_names_each_file_it_holds_once() {
-        let nodes = sample().closure(["dm_verity"]).unwrap().initrd_nodes().unwrap();
-        let (path, node) = nodes.last().unwrap();
-        assert_eq!(path.display(), "/lib/modules/order");
-        let Kind::File(content) = &node.kind else { panic!("not a file") };
-        let expected = b"dm_mod.ko\nfollower.ko\ndm_bufio.ko\ndm_verity.ko\n";
-        assert_eq!(&content.read().unwrap()[..], expected);
-        assert_eq!(nodes.len(), 5);
+    fn the_initrd_order_names_each_file_once_and_those_that_are_always_loaded_first() {
+        let modules = sample().closure(["dm_verity", "erofs"]).unwrap();
+        let order = |always: &[&str]| {
+            let nodes = modules.initrd_nodes(always).unwrap();
+            let (path, node) = nodes.last().unwrap();
+            assert_eq!(path.display(), "/lib/modules/order");
+            assert_eq!(nodes.len(), modules.size().0 + 1);
+            let Kind::File(content) = &node.kind else { panic!("not a file") };
+            String::from_utf8(content.read().unwrap().to_vec()).unwrap()
+        };
+        let verity = "dm_mod.ko\nfollower.ko\ndm_bufio.ko\ndm_verity.ko\n";
+        let erofs = "libcrc32c.ko\nerofs.ko\n";
+        assert_eq!(order(&["dm_verity"]), format!("{verity}\n{erofs}"));
+        assert_eq!(order(&["erofs"]), format!("{erofs}\n{verity}"));
+        assert_eq!(order(&["dm_verity", "erofs"]), format!("{verity}{erofs}\n"));
     }
 
     #[test]

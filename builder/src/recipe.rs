@@ -86,7 +86,12 @@ pub fn trees(
     })?;
     elf::check(&root.tree, board.architecture, &Providers::of(&shipped))?;
     notes.extend(root.undecided.iter().map(|file| format!("no slice decides {file}")));
-    Ok(Trees { root: root.tree, initrd: initrd(&for_initrd, &programs.init)?, kernel, notes })
+    Ok(Trees {
+        root: root.tree,
+        initrd: initrd(&for_initrd, &board.modules.always_names(), &programs.init)?,
+        kernel,
+        notes,
+    })
 }
 
 fn program(path: &str, content: &Content, origin: &str) -> Result<(TreePath, Node)> {
@@ -130,7 +135,8 @@ fn system(definitions: &Definitions, packages: &[Unpacked]) -> Result<Vec<(TreeP
         nodes.push(made.node);
         containers.push(made.container);
     }
-    let system: System = definitions.host.describe(Some(&definitions.engine), &containers)?;
+    let (led, engine) = (definitions.board.led.as_ref(), Some(&definitions.engine));
+    let system: System = definitions.host.describe(led, engine, &containers)?;
     let text = system.encode().context(|| "the system description is not valid".to_owned())?;
     let content = Content::bytes(text.into_bytes());
     let path = TreePath::new(ondisk::system::PATH)?;
@@ -138,9 +144,9 @@ fn system(definitions: &Definitions, packages: &[Unpacked]) -> Result<Vec<(TreeP
     Ok(nodes)
 }
 
-fn initrd(modules: &Closure, init: &Content) -> Result<Tree> {
+fn initrd(modules: &Closure, always: &[&str], init: &Content) -> Result<Tree> {
     let mut tree = Tree::new();
-    for (path, node) in modules.initrd_nodes()? {
+    for (path, node) in modules.initrd_nodes(always)? {
         tree.insert(path, node)?;
     }
     let (path, node) = program("init", init, "init")?;

@@ -16,6 +16,10 @@ pub struct Sizes {
     pub slot_bytes: u64,
     /// Parts of the slot by name, in slot order.
     pub parts: Vec<(&'static str, u64)>,
+    /// Size of the boot partition.
+    pub boot_bytes: u64,
+    /// Files of the boot partition besides the loader, by name.
+    pub boot_files: Vec<(String, u64)>,
     /// The uncompressed kernel.
     pub kernel_unpacked_bytes: u64,
     /// Mapped bytes of the disk image.
@@ -84,6 +88,8 @@ pub fn render(title: &str, sizes: &Sizes, root: &Tree) -> String {
         mib(sizes.download_bytes)
     );
 
+    boot_partition(&mut text, sizes);
+
     let origins = by_origin(root);
     let total: u64 = origins.iter().map(|(_, bytes)| bytes).sum();
     let _ = writeln!(text, "\nroot content by origin, {} in all", mib(total));
@@ -107,6 +113,21 @@ pub fn render(title: &str, sizes: &Sizes, root: &Tree) -> String {
     text
 }
 
+/// What a board's firmware takes; nothing where the machine has its own.
+fn boot_partition(text: &mut String, sizes: &Sizes) {
+    let mut files: Vec<_> = sizes.boot_files.iter().collect();
+    if files.is_empty() {
+        return;
+    }
+    files.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let total: u64 = files.iter().map(|(_, bytes)| bytes).sum();
+    let (total, all) = (mib(total), mib(sizes.boot_bytes));
+    let _ = writeln!(text, "\nboot partition, {total} of {all}, and the loader");
+    for (name, bytes) in files {
+        let _ = writeln!(text, "{:>12}  {name}", mib(*bytes));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +143,8 @@ mod tests {
         let sizes = Sizes {
             slot_bytes: 16 << 20,
             parts: vec![("root", 5 << 20), ("kernel", 1)],
+            boot_bytes: 64 << 20,
+            boot_files: vec![("config.txt".to_owned(), 9), ("start.elf".to_owned(), 3 << 20)],
             kernel_unpacked_bytes: 2 << 20,
             disk_mapped_bytes: 6 << 20,
             disk_bytes: 40 << 20,
@@ -136,6 +159,10 @@ mod tests {
                  2.0 MiB  kernel, unpacked by the loader
 
             disk image 40.0 MiB, of which 6.0 MiB are written; download 3.0 MiB
+
+            boot partition, 3.0 MiB of 64.0 MiB, and the loader
+                 3.0 MiB  start.elf
+                 0.0 MiB  config.txt
 
             root content by origin, 4.0 MiB in all
                  3.0 MiB   75 %  large

@@ -127,6 +127,9 @@ pub fn write(
     ] {
         image.write_at(part.extent.offset, bytes)?;
     }
+    // Hashes cover every byte of a part, zeros too; so does the padding of the last block.
+    image.keep_zeros(0..next.end.next_multiple_of(BLOCK_BYTES))?;
+    image.keep_zeros(area.offset..slot_bytes)?;
 
     let fields = Fields {
         board: contents.board.to_owned(),

@@ -9,17 +9,19 @@
 //! manifest.json   what is inside: parts, packages, files, each with its digest
 //! report.txt      what takes the space, largest first
 //! tree.txt        every file of the root with mode, owner, size and origin
+//! firmware.txt    what the firmware of each Raspberry Pi does with the image, as simulated
 //! .inputs         digest of all inputs of these files, written last
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use ondisk::boot_record::{Entry, Record, Sequence, State, Version};
+use ondisk::device::FileDevice;
 use ondisk::digest::Digest;
 use ondisk::guid::Guid;
 use ondisk::keyring::{self, Keyring};
@@ -28,7 +30,7 @@ use ondisk::layout::{PerSlot, Slot};
 use super::Plan;
 use crate::debian::lock::LockedPackage;
 use crate::definitions::Definitions;
-use crate::disk_image::{self, Contents, DiskGuids, DiskLayout};
+use crate::disk_image::{self, Contents, DiskIds, DiskLayout};
 use crate::error::{Context, Error, Result};
 use crate::host::progress::{Progress, Unit, megabytes};
 use crate::host::store::write_atomically;
@@ -40,6 +42,7 @@ use crate::recipe::{Programs, Trees};
 use crate::report::{self, Sizes};
 use crate::slot;
 use crate::tree::Content;
+use crate::videocore::{self, Model};
 
 /// Files whose presence and length make up "nothing changed".
 const FILES: [&str; 7] = [
@@ -106,6 +109,8 @@ pub struct Image<'a> {
     pub trees: &'a Trees,
     /// Loader, init, agent.
     pub programs: &'a Programs,
+    /// What the boot partition holds besides the loader.
+    pub boot_files: &'a [FatFile],
     /// Packages it was made from.
     pub packages: &'a [LockedPackage],
     /// The signed slot.
@@ -180,7 +185,11 @@ impl Outputs {
         download: zstd::Compression,
         progress: &Progress,
     ) -> Result<Summary> {
-        let disk = write_disk(&self.path("disk.img"), image)?;
+        let mut trace = String::new();
+        let disk = write_disk(&self.path("disk.img"), image, &mut trace)?;
+        if !trace.is_empty() {
+            self.write_text("firmware.txt", &trace)?;
+        }
         bmap::write(&disk, &self.path("disk.img.bmap"))?;
         let task = progress.task("compress", Unit::Bytes, disk.mapped.bytes());
         let download_bytes =
@@ -189,6 +198,8 @@ impl Outputs {
         let sizes = Sizes {
             slot_bytes: image.definitions.board.layout.slot_bytes,
             parts: image.slot.parts(),
+            boot_bytes: image.definitions.board.layout.boot_bytes,
+            boot_files: image.boot_files.iter().map(named_length).collect(),
             kernel_unpacked_bytes: image.slot.manifest.kernel_unpacked.length,
             disk_mapped_bytes: disk.mapped.bytes(),
             disk_bytes: disk.length,
@@ -216,19 +227,25 @@ impl Outputs {
     }
 }
 
+fn named_length(file: &FatFile) -> (String, u64) {
+    (file.path.clone(), file.content.length())
+}
+
 /// The whole disk: a loader that trusts the signer's key, a record that says "slot A is proven",
-/// the slot, an empty data partition.
-fn write_disk(target: &Path, image: &Image<'_>) -> Result<SparseImage> {
+/// the slot, an empty data partition. What the firmware does with it goes to `trace`.
+fn write_disk(target: &Path, image: &Image<'_>, trace: &mut String) -> Result<SparseImage> {
     let layout = DiskLayout::plan(&image.definitions.board.layout)?;
     let ids = Identities { board: &image.plan.board, version: image.version };
     let [first, second] = records(image)?;
     let [v0, v1, v2, v3, ..] = ids.bytes("boot volume");
+    let mut boot_files = image.boot_files.to_vec();
+    boot_files.push(FatFile {
+        path: "EFI/BOOT/BOOTAA64.EFI".to_owned(),
+        content: Content::bytes(loader_with_key(image)?),
+    });
     let contents = Contents {
         boot_volume: Volume { id: u32::from_le_bytes([v0, v1, v2, v3]), label: "IOTA BOOT" },
-        boot_files: &[FatFile {
-            path: "EFI/BOOT/BOOTAA64.EFI".to_owned(),
-            content: Content::bytes(loader_with_key(image)?),
-        }],
+        boot_files: &boot_files,
         record: [&first, &second],
         slot: &image.slot.image,
         data_identity: ext4::Identity {
@@ -239,14 +256,28 @@ fn write_disk(target: &Path, image: &Image<'_>) -> Result<SparseImage> {
         },
         data_directories: &[],
     };
-    let guids = DiskGuids {
+    let ids_of_disk = DiskIds {
+        signature: ids.signature(),
         disk: ids.guid("disk"),
         boot: ids.guid("boot"),
         record: ids.guid("record"),
         slots: PerSlot { a: ids.guid("slot A"), b: ids.guid("slot B") },
         data: ids.guid("data"),
     };
-    disk_image::write(target, &layout, &guids, &contents)
+    disk_image::write(target, &layout, &ids_of_disk, &contents, |disk| {
+        *trace = check_firmware(disk, &image.definitions.board.models)?;
+        Ok(())
+    })
+}
+
+/// Reads the image back as the firmware of each model would, and gives what it did.
+fn check_firmware(disk: &File, models: &[Model]) -> Result<String> {
+    if models.is_empty() {
+        return Ok(String::new());
+    }
+    let what = || "cannot read the image back".to_owned();
+    let device = FileDevice::new(disk.try_clone().context(what)?).context(what)?;
+    Ok(videocore::check(&device, models)?.into_result()?.text())
 }
 
 /// Names of disks and file systems, made from what the image is: same inputs, same names.
@@ -259,6 +290,12 @@ impl Identities<'_> {
     fn bytes(&self, purpose: &str) -> [u8; 32] {
         let text = format!("{purpose}\0{}\0{}", self.board, self.version);
         *Digest::of(text.as_bytes()).as_bytes()
+    }
+
+    /// Of a disk with an MBR; 0 would be none.
+    fn signature(&self) -> u32 {
+        let [b0, b1, b2, b3, ..] = self.bytes("disk signature");
+        u32::from_le_bytes([b0, b1, b2, b3]).max(1)
     }
 
     fn guid(&self, purpose: &str) -> Guid {

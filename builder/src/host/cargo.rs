@@ -75,11 +75,11 @@ impl Component {
     }
 
     /// Directories of the workspace whose files decide what is built.
-    fn sources(self) -> [&'static str; 2] {
+    fn sources(self) -> &'static [&'static str] {
         match self {
-            Self::Loader => ["loader", "ondisk"],
-            Self::Init => ["initramfs", "ondisk"],
-            Self::Agent => ["rootfs/agent", "ondisk"],
+            Self::Loader => &["loader", "ondisk"],
+            Self::Init => &["initramfs", "ondisk"],
+            Self::Agent => &["rootfs/agent", "ondisk", "config"],
         }
     }
 

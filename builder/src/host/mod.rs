@@ -1,5 +1,6 @@
 //! The edge to this machine: files, network, programs, terminals. Everything else is pure.
 
+pub mod block_devices;
 pub mod cargo;
 pub mod fetch;
 pub mod mirror;

@@ -1,24 +1,29 @@
-//! A virtual machine that boots a disk image: QEMU with UEFI firmware, one disk, one network card.
+//! A virtual machine that boots a disk image: QEMU as a board says it, with one disk and one
+//! network card.
 //!
 //! Guarantees: the machine ends with this process, whatever ends it; unless asked to keep them,
 //! what the guest writes goes to a file that has no name and vanishes with the machine; nothing is
 //! left behind but what the caller asked for.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::emulation::Emulation;
 use crate::error::{Context, Error, Result};
 use crate::host::signals;
 use crate::host::tools::Tools;
 
 mod commands;
 mod qmp;
+mod raspberry_pi;
 
 pub use commands::Answer;
 use qmp::Qmp;
@@ -28,8 +33,14 @@ use qmp::Qmp;
 pub struct Options {
     /// A raw disk image.
     pub disk: PathBuf,
+    /// The machine; memory and processors can be chosen for `virt` alone.
+    pub emulation: Emulation,
     /// Write into the image; otherwise writes are thrown away in the end.
     pub persist: bool,
+    /// The guest's disk takes no writes, as a card with its lock on, or one that is worn out.
+    pub read_only: bool,
+    /// A raw image of a USB stick that is plugged in from the start. It stays as it is.
+    pub stick: Option<PathBuf>,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Processors.
@@ -38,6 +49,22 @@ pub struct Options {
     pub forwards: Vec<Forward>,
     /// A restart of the guest restarts the machine; otherwise it ends it.
     pub restarts: bool,
+    /// A kernel that QEMU starts itself, without firmware and loader.
+    pub kernel: Option<Kernel>,
+    /// Every write, flush and discard of the guest is appended to this file, in the order of their
+    /// ends and in the format of Linux' dm-log-writes. Goes with `persist` only.
+    pub write_log: Option<PathBuf>,
+}
+
+/// What a loader would start: for machines without one.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The kernel, unpacked.
+    pub image: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: PathBuf,
+    /// All words of the command line.
+    pub command_line: String,
 }
 
 impl Options {
@@ -45,11 +72,16 @@ impl Options {
     pub fn new(disk: impl Into<PathBuf>) -> Self {
         Self {
             disk: disk.into(),
+            emulation: Emulation::Virt,
             persist: false,
+            read_only: false,
+            stick: None,
             memory_mib: 1024,
             processors: 2,
             forwards: Vec::new(),
             restarts: true,
+            kernel: None,
+            write_log: None,
         }
     }
 }
@@ -100,7 +132,21 @@ pub struct Machine {
     started: Instant,
     command_line: String,
     directory: tempfile::TempDir,
+    power_button: PowerButton,
 }
+
+/// What stands for the power button.
+enum PowerButton {
+    /// ACPI's.
+    Acpi,
+    /// There is none: the device's own command, at most once at a time.
+    Command(Arc<AtomicBool>),
+    /// Nothing does.
+    Missing,
+}
+
+/// How long a guest may take until it listens to commands: PID 1 and what is on a slow card.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(600);
 
 /// Files of a machine's directory: QEMU's control connection, and the guest's command port.
 const QMP_SOCKET: &str = "qmp";
@@ -114,7 +160,24 @@ impl Machine {
         let directory = directory.context(|| "cannot make a temporary directory".to_owned())?;
         let socket = directory.path().join(QMP_SOCKET);
         let mut command = tools.find("qemu-system-aarch64")?.command();
-        command.args(arguments(options, &tools.firmware()?, directory.path())?);
+        // Kept until QEMU has opened what is in it.
+        let mut card = None;
+        let power_button = match &options.emulation {
+            Emulation::Virt => {
+                let firmware = options.kernel.is_none().then(|| tools.firmware()).transpose()?;
+                command.args(arguments(options, firmware.as_deref(), directory.path())?);
+                PowerButton::Acpi
+            }
+            Emulation::RaspberryPi(pi) => {
+                let prepared = raspberry_pi::prepare(pi, options, directory.path())?;
+                command.args(prepared.arguments);
+                card = prepared.card;
+                match pi.commands {
+                    Some(_) => PowerButton::Command(Arc::default()),
+                    None => PowerButton::Missing,
+                }
+            }
+        };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         signals::die_with_parent(&mut command);
         signals::shield_from_terminal(&mut command);
@@ -124,11 +187,12 @@ impl Machine {
         let (sender, events) = mpsc::channel();
         let qmp = Qmp::connect(&socket, || has_ended(&mut child), forward_events(sender.clone()));
         let qmp = qmp.map_err(|error| explain(&mut child, error))?;
+        drop(card);
         let (Some(console), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Error::new("QEMU has no console"));
         };
         std::thread::spawn(move || copy_console(output, &sender));
-        let machine = Self { child, console, qmp, started, command_line, directory };
+        let machine = Self { child, console, qmp, started, command_line, directory, power_button };
         Ok((machine, events))
     }
 
@@ -142,6 +206,11 @@ impl Machine {
         &self.command_line
     }
 
+    /// Number of QEMU's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Types on the guest's console.
     pub fn type_in(&mut self, bytes: &[u8]) -> Result<()> {
         use std::io::Write as _;
@@ -151,7 +220,28 @@ impl Machine {
 
     /// Presses the power button: a guest in order shuts down and switches off.
     pub fn press_power_button(&self) -> Result<()> {
-        self.qmp.execute("system_powerdown", json!({})).map(|_| ())
+        match &self.power_button {
+            PowerButton::Acpi => self.qmp.execute("system_powerdown", json!({})).map(|_| ()),
+            PowerButton::Command(pressed) => {
+                if !pressed.swap(true, Ordering::SeqCst) {
+                    let (socket, pressed) = (self.commands_socket(), Arc::clone(pressed));
+                    std::thread::spawn(move || {
+                        // A guest that does not answer has not heard it: it is pressed again.
+                        let _ = execute(&socket, &["poweroff"], io::empty(), POWER_OFF_LIMIT);
+                        pressed.store(false, Ordering::SeqCst);
+                    });
+                }
+                Ok(())
+            }
+            PowerButton::Missing => {
+                Err(Error::new("this machine has nothing that stands for a power button"))
+            }
+        }
+    }
+
+    /// Whether there is a power button, or something that stands for one.
+    pub fn has_power_button(&self) -> bool {
+        !matches!(self.power_button, PowerButton::Missing)
     }
 
     /// Runs `iota ARGUMENTS` in the guest, as soon as it listens, and waits for its end.
@@ -225,21 +315,7 @@ pub fn execute(
 }
 
 /// Everything after the program's name; sockets go to `directory`.
-fn arguments(options: &Options, firmware: &Path, directory: &Path) -> Result<Vec<String>> {
-    let path = |path: &Path| -> Result<String> {
-        let text = path.to_str().ok_or_else(|| {
-            Error::new(format!("{} is not UTF-8, which QEMU cannot take", path.display()))
-        })?;
-        // A comma ends a value, two of them are one.
-        Ok(text.replace(',', ",,"))
-    };
-    let throw_away = if options.persist { "off,cache=writeback" } else { "on,cache=unsafe" };
-    let disk = path(&options.disk)?;
-    let forwards: String = options
-        .forwards
-        .iter()
-        .map(|Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"))
-        .collect();
+fn arguments(options: &Options, firmware: Option<&Path>, directory: &Path) -> Result<Vec<String>> {
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));
     add(&["-nodefaults", "-display", "none", "-machine"]);
@@ -251,28 +327,91 @@ fn arguments(options: &Options, firmware: &Path, directory: &Path) -> Result<Vec
     // Emulating the architecture's own pointer authentication takes a third of all time.
     add(&["-cpu", if emulates() { "max,pauth-impdef=on" } else { "host" }]);
     add(&["-smp", &options.processors.to_string(), "-m", &options.memory_mib.to_string()]);
-    add(&["-bios", &path(firmware)?]);
-    let image =
-        format!("if=none,id=disk,format=raw,discard=unmap,file={disk},snapshot={throw_away}");
-    add(&["-drive", &image, "-device", "virtio-blk-pci,drive=disk"]);
-    add(&["-netdev", &format!("user,id=net{forwards}")]);
+    if let Some(firmware) = firmware {
+        add(&["-bios", &value(firmware)?]);
+    }
+    if let Some(Kernel { image, initrd, command_line }) = &options.kernel {
+        // File names are words of their own here, in which a comma is a comma.
+        let plain = |path: &Path| path.to_string_lossy().into_owned();
+        add(&["-kernel", &plain(image), "-initrd", &plain(initrd), "-append", command_line]);
+    }
+    let disk = disk_arguments(options)?;
+    add(&disk.iter().map(String::as_str).collect::<Vec<_>>());
+    // Whatever else is plugged in: the firmware starts what is on this one.
+    add(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+    if let Some(stick) = &options.stick {
+        let drive = "if=none,id=stick,format=raw,snapshot=on,cache=unsafe";
+        add(&["-drive", &format!("{drive},file={}", value(stick)?)]);
+        add(&["-device", "qemu-xhci", "-device", "usb-storage,drive=stick,removable=on"]);
+    }
+    add(&["-netdev", &network(options)]);
     // No boot program for the card: the machine boots from its disk alone.
     add(&["-device", "virtio-net-pci,netdev=net,romfile="]);
     // Restarts a guest that hangs, as the watchdog of a machine does.
     add(&["-device", "i6300esb", "-action", "watchdog=reset"]);
-    add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+    add(&["-device", "virtio-serial-pci"]);
+    let port = format!("virtserialport,chardev=commands,name={}", ondisk::command_port::NAME);
+    add(&["-serial", "chardev:console", "-device", &port]);
+    arguments.extend(connections(options, directory)?);
+    Ok(arguments)
+}
+
+/// What leads out of every machine: its console, its commands, and QEMU's own control.
+fn connections(options: &Options, directory: &Path) -> Result<Vec<String>> {
     let socket = |name: &str| -> Result<String> {
-        Ok(format!("path={},server=on,wait=off", path(&directory.join(name))?))
+        Ok(format!("path={},server=on,wait=off", value(&directory.join(name))?))
     };
     let commands = format!("socket,id=commands,{}", socket(COMMANDS_SOCKET)?);
-    add(&["-device", "virtio-serial-pci", "-chardev", &commands]);
-    let port = format!("virtserialport,chardev=commands,name={}", ondisk::command_port::NAME);
-    add(&["-device", &port]);
-    add(&["-qmp", &format!("unix:{}", socket(QMP_SOCKET)?)]);
-    if !options.restarts {
-        add(&["-no-reboot"]);
+    let qmp = format!("unix:{}", socket(QMP_SOCKET)?);
+    let console = "stdio,id=console,signal=off";
+    let words = ["-chardev", console, "-chardev", &commands, "-qmp", &qmp];
+    let end = if options.restarts { &[][..] } else { &["-no-reboot"] };
+    Ok(words.iter().chain(end).map(|&word| word.to_owned()).collect())
+}
+
+/// The network as QEMU's user sees it: the guest reaches out, and the forwarded ports lead in.
+fn network(options: &Options) -> String {
+    let forwards = options.forwards.iter();
+    let forwards: String = forwards
+        .map(|Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"))
+        .collect();
+    format!("user,id=net{forwards}")
+}
+
+/// A path within an argument: a comma ends a value there, two of them are one.
+fn value(path: &Path) -> Result<String> {
+    let text = path.to_str().ok_or_else(|| {
+        Error::new(format!("{} is not UTF-8, which QEMU cannot take", path.display()))
+    })?;
+    Ok(text.replace(',', ",,"))
+}
+
+/// The disk, and the log of its writes if there is one.
+fn disk_arguments(options: &Options) -> Result<Vec<String>> {
+    let disk = value(&options.disk)?;
+    let Some(log) = &options.write_log else {
+        let writes = match (options.read_only, options.persist) {
+            (true, _) => "readonly=on",
+            (false, true) => "snapshot=off,cache=writeback",
+            (false, false) => "snapshot=on,cache=unsafe",
+        };
+        let image = format!("if=none,id=disk,format=raw,discard=unmap,file={disk},{writes}");
+        return Ok(vec!["-drive".to_owned(), image]);
+    };
+    if !options.persist || options.read_only {
+        return Err(Error::new("writes can only be logged where they are kept"));
     }
-    Ok(arguments)
+    std::fs::write(log, b"").context(|| format!("cannot create {}", log.display()))?;
+    // A flush that takes no time covers exactly the writes that the log has before it; what is on
+    // the file in the end is no different.
+    let nodes = [
+        format!("driver=file,node-name=image,filename={disk},discard=unmap,cache.no-flush=on"),
+        format!("driver=file,node-name=log,filename={},cache.no-flush=on", value(log)?),
+        "driver=blklogwrites,node-name=disk,file=image,log=log,log-sector-size=512,\
+         discard=unmap"
+            .to_owned(),
+    ];
+    Ok(nodes.into_iter().flat_map(|node| ["-blockdev".to_owned(), node]).collect())
 }
 
 /// Whether the guest's processor has to be emulated.
@@ -352,7 +491,7 @@ mod tests {
 
     fn line(options: &Options) -> String {
         let directory = Path::new("/tmp/x");
-        arguments(options, Path::new("/fw/QEMU_EFI.fd"), directory).unwrap().join(" ")
+        arguments(options, Some(Path::new("/fw/QEMU_EFI.fd")), directory).unwrap().join(" ")
     }
 
     #[test]
@@ -361,6 +500,30 @@ mod tests {
         assert!(line(&options).contains("file=/images/a,,b.img,snapshot=on,"));
         options.persist = true;
         assert!(line(&options).contains("file=/images/a,,b.img,snapshot=off,"));
+        options.read_only = true;
+        assert!(line(&options).contains("file=/images/a,,b.img,readonly=on "));
+    }
+
+    #[test]
+    fn a_stick_is_plugged_in_beside_the_disk_and_not_booted_from() {
+        let mut options = Options::new("/images/disk.img");
+        assert!(!line(&options).contains("usb-storage"));
+        options.stick = Some("/images/stick.img".into());
+        let line = line(&options);
+        assert!(line.contains("snapshot=on,cache=unsafe,file=/images/stick.img "), "{line}");
+        assert!(line.contains("drive=disk,bootindex=0 "), "{line}");
+    }
+
+    #[test]
+    fn writes_are_logged_only_where_they_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = Options::new("/images/disk.img");
+        options.write_log = Some(directory.path().join("log"));
+        let firmware = Path::new("/fw/QEMU_EFI.fd");
+        assert!(arguments(&options, Some(firmware), directory.path()).is_err());
+        options.persist = true;
+        let line = line(&options);
+        assert!(line.contains("driver=blklogwrites,node-name=disk,file=image,log=log,"), "{line}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::image::sparse;
 static LISTENERS: Mutex<Vec<Sender<()>>> = Mutex::new(Vec::new());
 
 /// What a shell makes of a program that SIGINT ended.
-const INTERRUPTED: i32 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// Every Ctrl-C, SIGTERM and SIGHUP as a message, for as long as the receiver is kept; without any
 /// receiver an interrupt removes unfinished outputs and ends the process.
@@ -31,7 +31,7 @@ pub fn interrupts() -> Receiver<()> {
                 listeners.pop();
             }
             sparse::discard_unfinished();
-            std::process::exit(INTERRUPTED);
+            std::process::exit(INTERRUPTED.into());
         });
     });
     receiver

@@ -15,8 +15,7 @@
 //! index's digest and made again. Deleting any of it at any time costs only time.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::fetch::{Expected, Failure, Fetcher};
@@ -26,6 +25,7 @@ use super::progress::{Progress, Task, Unit, megabytes};
 use crate::debian::digest::{self, Digest};
 use crate::debian::lock::LockedPackage;
 use crate::error::{Context, Error, Result};
+use crate::image::unfinished;
 
 pub use super::unpack::Unpacked;
 
@@ -207,20 +207,12 @@ fn default_root() -> Result<PathBuf> {
     })
 }
 
-/// Writes a file so that readers see the old or the new one whole, with mode 0644.
+/// Writes a file so that readers see the old or the new one whole, with mode 0644. An interrupt
+/// leaves nothing else behind.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.write_all(bytes)?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(explain_full).context(|| format!("cannot write {}", path.display()))
+    unfinished::replace(path, bytes)
+        .map_err(explain_full)
+        .context(|| format!("cannot write {}", path.display()))
 }
 
 /// Adds the next step to the one I/O error that users can do something about.

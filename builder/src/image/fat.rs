@@ -202,7 +202,7 @@ impl Writer<'_> {
             bytes.extend(item.long_entries());
             bytes.extend(short_entry(&item.short, attributes, cluster, size));
         }
-        self.image.write_at(self.geometry.offset_of_cluster(own), &bytes)?;
+        self.write(self.geometry.offset_of_cluster(own), &bytes)?;
         Ok(own)
     }
 
@@ -212,7 +212,7 @@ impl Writer<'_> {
         };
         let cluster = self.allocate(content.length(), path)?;
         if size > 0 {
-            self.image.write_at(self.geometry.offset_of_cluster(cluster), &content.read()?)?;
+            self.write(self.geometry.offset_of_cluster(cluster), &content.read()?)?;
         }
         Ok((cluster, size))
     }
@@ -221,9 +221,19 @@ impl Writer<'_> {
         let bytes: Vec<u8> = self.table.iter().flat_map(|entry| entry.to_le_bytes()).collect();
         for copy in 0..2 {
             let sector = self.geometry.reserved + copy * self.geometry.table_sectors;
-            self.image.write_at(self.geometry.start_bytes + sector * SECTOR, &bytes)?;
+            let start = self.geometry.start_bytes + sector * SECTOR;
+            self.write(start, &bytes)?;
+            // An entry of zero is a free cluster: with noise in its place, none would be free.
+            self.image.keep_zeros(start..start + self.geometry.table_sectors * SECTOR)?;
         }
         Ok(())
+    }
+
+    /// Writes bytes that somebody reads, zeros among them too: on a card that was in use before,
+    /// U-Boot's settings and the firmware's programs would have old data in their middle.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.image.write_at(offset, bytes)?;
+        self.image.keep_zeros(offset..offset + bytes.len() as u64)
     }
 
     fn write_boot_sectors(&mut self, id: u32, label: &[u8; 11]) -> Result<()> {
@@ -236,7 +246,7 @@ impl Writer<'_> {
             (BACKUP_SECTOR, &boot),
             (BACKUP_SECTOR + INFO_SECTOR, &info),
         ] {
-            self.image.write_at(self.geometry.start_bytes + sector * SECTOR, bytes)?;
+            self.write(self.geometry.start_bytes + sector * SECTOR, bytes)?;
         }
         Ok(())
     }
@@ -388,6 +398,33 @@ mod tests {
             fat.root_dir().open_file(&file.path).unwrap().read_to_end(&mut bytes).unwrap();
             assert!(bytes == *file.content.read().unwrap(), "{}", file.path);
         }
+    }
+
+    #[test]
+    fn a_card_that_held_other_data_where_nothing_is_mapped_reads_the_same() {
+        let mut settings = vec![0; 40_000];
+        settings[20_000] = 1;
+        let files = [sample(), vec![file("uboot.env", settings)]].concat();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fat.img");
+        let mut image = Sparse::create(&path, 64 * MIB).unwrap();
+        write(&mut image, 0..64 * MIB, VOLUME, &files).unwrap();
+        let image = image.finish().unwrap();
+        let mut card = vec![0xA5; 64 * MIB as usize];
+        let bytes = fs::read(&path).unwrap();
+        for range in image.mapped.iter() {
+            let range = range.start as usize..range.end as usize;
+            card[range.clone()].copy_from_slice(&bytes[range]);
+        }
+
+        let card = fatfs::FileSystem::new(std::io::Cursor::new(card), fatfs::FsOptions::new());
+        let card = card.unwrap();
+        for file in files {
+            let mut bytes = Vec::new();
+            card.root_dir().open_file(&file.path).unwrap().read_to_end(&mut bytes).unwrap();
+            assert!(bytes == *file.content.read().unwrap(), "{}", file.path);
+        }
+        assert_eq!(card.root_dir().iter().count(), 5);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod cpio;
 pub mod erofs;
 pub mod ext4;
 pub mod fat;
+pub mod fat_reader;
 #[cfg(test)]
 pub(crate) mod foreign;
 pub mod sparse;

@@ -1,8 +1,9 @@
 //! Sparse images that know what they hold.
 //!
 //! Guarantees: an image appears complete or not at all ([`Unfinished`]); a block counts as mapped
-//! when something other than zeros was written into it. That does not depend on what the file
-//! system below calls a hole, so the list is the same on every machine.
+//! when something other than zeros was written into it, or when its zeros are declared to matter.
+//! That does not depend on what the file system below calls a hole, so the list is the same on
+//! every machine.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -192,6 +193,14 @@ impl Sparse {
                 self.length
             ))
         })
+    }
+
+    /// Makes a range part of what the image holds even where it is zeros, because somebody reads
+    /// them: on a card that was in use before, what is not mapped is whatever was there.
+    pub fn keep_zeros(&mut self, range: Range<u64>) -> Result<()> {
+        self.check_range(range.start, range.end.saturating_sub(range.start))?;
+        self.mark(range);
+        Ok(())
     }
 
     /// Copies `length` bytes of any file; reads only its data, leaves out its zero blocks.

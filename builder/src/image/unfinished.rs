@@ -12,9 +12,11 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::NamedTempFile;
 
 use crate::error::{Context, Error, Result};
 
@@ -84,10 +86,7 @@ impl Unfinished {
         fs::rename(&self.temporary, &self.target).context(failed)?;
         names.remove(&self.temporary);
         drop(names);
-        let directory = match self.target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let directory = directory_of(&self.target);
         File::open(directory).and_then(|directory| directory.sync_all()).context(failed)
     }
 }
@@ -109,6 +108,30 @@ impl Drop for Unfinished {
         if names.remove(&self.temporary) {
             let _ = fs::remove_file(&self.temporary);
         }
+    }
+}
+
+/// Writes a small file so that readers see the old or the new one, whole, with mode 0644. Two
+/// programs may write the same target at once: the later one wins.
+pub(crate) fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut names = unfinished();
+    let mut file = NamedTempFile::new_in(directory_of(target))?;
+    let temporary = file.path().to_owned();
+    names.insert(temporary.clone());
+    drop(names);
+    let permissions = fs::Permissions::from_mode(0o644);
+    let written = file.as_file().set_permissions(permissions).and_then(|()| file.write_all(bytes));
+    let mut names = unfinished();
+    names.remove(&temporary);
+    written?;
+    file.persist(target)?;
+    Ok(())
+}
+
+fn directory_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -216,6 +239,13 @@ mod tests {
             let _output = Unfinished::create(Path::new(&target)).unwrap();
             let other = Path::new(&target).with_extension("zst");
             std::thread::spawn(move || Unfinished::create(&other).unwrap().finish());
+            let small = Path::new(&target).with_extension("json");
+            std::thread::spawn(move || {
+                loop {
+                    replace(&small, &[b'x'; 100_000]).unwrap();
+                }
+            });
+            std::thread::sleep(std::time::Duration::from_millis(20));
             discard_unfinished();
             std::process::exit(130);
         }
@@ -230,9 +260,10 @@ mod tests {
             .status()
             .unwrap();
         assert_eq!(status.code(), Some(130));
-        // The other thread's file was complete before the interrupt, or is not there at all.
-        let left = names(directory.path());
-        assert!(left.is_empty() || left == ["disk.zst"], "{left:?}");
+        // The other threads' files were complete before the interrupt, or are not there at all.
+        let mut left = names(directory.path());
+        left.retain(|name| !["disk.zst", "disk.json"].contains(&name.as_str()));
+        assert!(left.is_empty(), "{left:?}");
     }
 
     #[test]

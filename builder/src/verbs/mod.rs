@@ -2,6 +2,8 @@
 
 pub mod build;
 pub mod bundle;
+pub mod config;
+pub mod flash;
 pub mod inspect;
 pub mod key;
 pub mod lock;
@@ -10,7 +12,8 @@ pub mod run;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::cli::{Cli, Common, KeyVerb, RunArgs, Verb};
+use crate::board::Board;
+use crate::cli::{Cli, Common, ConfigVerb, KeyVerb, RunArgs, Verb};
 use crate::debian::catalog::Trust;
 use crate::definitions;
 use crate::error::{Context, Error, Result};
@@ -44,7 +47,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Verb::Bundle(arguments) => bundle::run(&arguments, common)?,
         Verb::Run(arguments) => return boot(&arguments, common),
+        Verb::Flash(arguments) => return flash::run(&arguments, common),
         Verb::Inspect(arguments) => return inspect::run(&arguments),
+        Verb::Config(ConfigVerb::Check { file, json }) => return config::check(&file, json),
         Verb::Lock => lock_packages(common)?,
         Verb::Key(KeyVerb::New { name, release }) => {
             key::new(&name, if release { Profile::Release } else { Profile::Development })?;
@@ -59,7 +64,9 @@ fn boot(arguments: &RunArgs, common: &Common) -> Result<ExitCode> {
     // Ports are read before the build, which may take a while.
     let forwards = arguments.forward.iter().map(|ports| ports.parse()).collect::<Result<_>>()?;
     let summary = build::run(&arguments.build, common)?;
+    let board = Board::load(&workspace(common)?, &arguments.build.board)?;
     let options = run::Options {
+        emulation: board.emulation,
         persist: arguments.persist,
         memory_mib: arguments.memory,
         forwards,

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
+use crate::emulation::Emulation;
 use crate::error::{Context, Error, Result};
 use crate::host::qemu::{self, Event, Forward, Machine};
 use crate::host::signals;
@@ -26,6 +27,8 @@ use terminal::{END_KEY, RawMode};
 pub struct Options {
     /// The image to boot.
     pub disk: PathBuf,
+    /// The machine to boot it on.
+    pub emulation: Emulation,
     /// Keep in the image what the guest writes.
     pub persist: bool,
     /// Memory in MiB.
@@ -48,6 +51,7 @@ impl Options {
     pub fn new(disk: impl Into<PathBuf>) -> Self {
         Self {
             disk: disk.into(),
+            emulation: Emulation::Virt,
             persist: false,
             memory_mib: 1024,
             forwards: Vec::new(),
@@ -65,7 +69,12 @@ impl Options {
 /// it was ended from outside or did not get there. With commands it is that of the first one that
 /// failed.
 pub fn run(options: &Options, tools: &Tools<'_>) -> Result<ExitCode> {
+    if !options.commands.is_empty() && !options.emulation.takes_commands() {
+        return Err(Error::new("--exec: QEMU's machine for this board has no command port")
+            .hint("run it on another board: the system is the same"));
+    }
     let machine_options = qemu::Options {
+        emulation: options.emulation.clone(),
         persist: options.persist,
         memory_mib: options.memory_mib,
         forwards: options.forwards.clone(),
@@ -184,7 +193,10 @@ impl<'a> Session<'a> {
             self.say(&format!("http://127.0.0.1:{host} leads to port {guest} of the guest"));
         }
         let key = self.key();
-        self.say(&format!("{key} shuts the guest down, {key} twice pulls the plug"));
+        self.say(&match self.machine.has_power_button() {
+            true => format!("{key} shuts the guest down, {key} twice pulls the plug"),
+            false => format!("{key} pulls the plug: this machine has no power button"),
+        });
     }
 
     fn key(&self) -> &'static str {
@@ -313,13 +325,13 @@ impl<'a> Session<'a> {
     /// First the power button, then the plug.
     fn end(&mut self) -> Result<()> {
         match self.ending {
-            Ending::NotAsked => {
+            Ending::NotAsked if self.machine.has_power_button() => {
                 self.say("power button pressed: the guest shuts down");
                 self.ending = Ending::PowerButton;
                 self.asked_at = Some(Instant::now());
                 self.press_power_button();
             }
-            Ending::PowerButton | Ending::Killed => {
+            Ending::NotAsked | Ending::PowerButton | Ending::Killed => {
                 self.say("plug pulled");
                 self.ending = Ending::Killed;
                 self.machine.kill();
@@ -366,7 +378,9 @@ impl<'a> Session<'a> {
         if let Some(status) = self.failed {
             return Ok(ExitCode::from(status));
         }
-        let fine = reached && self.commands.is_empty() && self.powered_off;
+        // Where there is no power button, pulling the plug is the way that there is.
+        let ended_well = self.powered_off || !self.machine.has_power_button();
+        let fine = reached && self.commands.is_empty() && ended_well;
         Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ondisk::command_port::{HEADER_BYTES, Header, Kind, MAX_PAYLOAD_BYTES};
+use ondisk::command_port::{HEADER_BYTES, HELLO, Header, Kind, MAX_PAYLOAD_BYTES};
 
 use crate::error::{Context, Error, Result};
 
@@ -27,8 +27,11 @@ impl Answer {
     }
 }
 
-/// Runs one command in the guest behind `socket`, and waits for its answer: QEMU keeps what is sent
-/// until the guest listens.
+/// How long a guest that listens takes to say so, many times over.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Runs one command in the guest behind `socket`, as soon as the guest listens, and waits for its
+/// answer.
 ///
 /// `input` becomes the command's standard input. Errors: no answer within `limit`; a machine that
 /// ended; an input that cannot be read.
@@ -41,6 +44,12 @@ pub(super) fn execute(
     let what = || format!("`iota {}` in the guest", arguments.join(" "));
     let stream = UnixStream::connect(socket).context(what)?;
     let words: String = arguments.iter().flat_map(|word| [word, "\0"]).collect();
+    let deadline = Instant::now() + limit;
+    match greet(&stream, deadline) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(late(what(), limit)),
+        Err(error) => return Err(Error::caused(what(), error)),
+    }
     std::thread::scope(|scope| {
         let to_guest = || {
             let sent = send_request(&stream, words.as_bytes(), input);
@@ -51,18 +60,43 @@ pub(super) fn execute(
             sent
         };
         let sender = scope.spawn(to_guest);
-        let answer = read_answer(&stream, Instant::now() + limit);
+        let answer = read_answer(&stream, deadline);
         // The sender may wait for a guest that does not listen.
         let _ = stream.shutdown(std::net::Shutdown::Both);
         let sent = sender.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into()));
         match (answer, sent) {
-            (Err(error), _) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(Error::new(format!("{}: no answer within {limit:?}", what())))
-            }
+            (Err(error), _) if error.kind() == io::ErrorKind::TimedOut => Err(late(what(), limit)),
             (Err(_), Err(error)) | (Err(error), Ok(())) => Err(Error::caused(what(), error)),
             (Ok(answer), _) => Ok(answer),
         }
     })
+}
+
+fn late(what: String, limit: Duration) -> Error {
+    Error::new(format!("{what}: no answer within {limit:?}"))
+}
+
+/// Asks until the guest answers. What comes before that is what others said on a serial line.
+fn greet(mut stream: &UnixStream, deadline: Instant) -> io::Result<()> {
+    let mut heard = Vec::new();
+    loop {
+        stream.write_all(&HELLO)?;
+        let again = deadline.min(Instant::now() + ASK_AGAIN);
+        loop {
+            let mut byte = [0];
+            match read_exact(stream, &mut byte, again) {
+                Ok(()) => heard.extend(byte),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+                Err(error) => return Err(error),
+            }
+            if heard.ends_with(&HELLO) {
+                return Ok(());
+            }
+        }
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
 }
 
 fn send_request(mut to: impl Write, arguments: &[u8], input: &mut impl Read) -> io::Result<()> {
@@ -98,6 +132,8 @@ fn read_answer(from: &UnixStream, deadline: Instant) -> io::Result<Answer> {
                 answer.status = *payload.first().ok_or(io::ErrorKind::InvalidData)?;
                 return Ok(answer);
             }
+            // We may have asked several times before we heard.
+            Kind::Hello => {}
             Kind::Arguments | Kind::Input | Kind::EndOfInput => {
                 return Err(io::ErrorKind::InvalidData.into());
             }
@@ -137,6 +173,8 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = Vec::new();
             let mut buffer = [0; 4096];
+            stream.write_all(b"U-Boot\r\n").unwrap();
+            stream.write_all(&[HELLO, HELLO].concat()).unwrap();
             let end = Header::encode(Kind::EndOfInput, &[]).unwrap();
             while !request.ends_with(&end) {
                 let length = stream.read(&mut buffer).unwrap();
@@ -168,6 +206,7 @@ mod tests {
         assert_eq!((answer.status, answer.text()), (1, "one two".to_owned()));
         assert_eq!(answer.errors, b"trouble");
         let expected = frames(&[
+            (Kind::Hello, b""),
             (Kind::Arguments, b"status\0--json\0"),
             (Kind::Input, b"in"),
             (Kind::EndOfInput, b""),

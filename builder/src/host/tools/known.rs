@@ -36,7 +36,7 @@ const fn tool(
 
 /// All tools. Versions are those from which on the tests have been seen to pass, or that brought
 /// what the tests use.
-static KNOWN: [Known; 18] = [
+static KNOWN: [Known; 20] = [
     // 8.2 is the first that knows all of `-cpu max` that current firmware expects.
     Known {
         group: "qemu",
@@ -63,9 +63,11 @@ static KNOWN: [Known; 18] = [
     tool("fsck.vfat", "usr/sbin/fsck.vfat", "dosfstools", "--help", (4, 1)),
     // 1.47 knows every feature that today's ext4 writers turn on.
     tool("e2fsck", "usr/sbin/e2fsck", "e2fsprogs", "-V", (1, 47)),
+    tool("mke2fs", "usr/sbin/mke2fs", "e2fsprogs", "-V", (1, 47)),
     tool("dumpe2fs", "usr/sbin/dumpe2fs", "e2fsprogs", "-V", (1, 47)),
     tool("debugfs", "usr/sbin/debugfs", "e2fsprogs", "-V", (1, 47)),
     tool("cpio", "usr/bin/cpio", "cpio", "--version", (2, 12)),
+    Known { group: "time", ..tool("chronyd", "usr/sbin/chronyd", "chrony", "--version", (4, 1)) },
     Known {
         group: "bmap",
         is_python: true,

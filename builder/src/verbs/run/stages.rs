@@ -126,6 +126,8 @@ fn plain(line: &str) -> String {
                     characters.by_ref().find(|c| c.is_ascii_alphabetic());
                 }
             }
+            // What a serial line says while its speed is set anew.
+            char::REPLACEMENT_CHARACTER => {}
             character if character.is_control() => {}
             character => text.push(character),
         }
@@ -205,6 +207,10 @@ mod tests {
             ("\x1b[2J\x1b[01;01Hiota loader: version 0.1.0\r", Some((Stage::Loader, None))),
             ("iota loader: slot a: starting kernel", Some((Stage::Kernel, None))),
             ("iota init: [   0.812] early stage of 1 in slot a", Some((Stage::Init, Some(0.812)))),
+            (
+                "\u{fffd}iota init: [   4.024] early stage of 1 in slot A",
+                Some((Stage::Init, Some(4.024))),
+            ),
             ("iota init: [   1.234] root mounted", Some((Stage::Root, Some(1.234)))),
             ("iota init: [   2.000] engine docker starting", Some((Stage::Engine, Some(2.0)))),
             (

@@ -1,0 +1,69 @@
+//! `iota config check`: what is wrong with an `iota.toml`, before a device has to say it.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use ::config::problem::document;
+use ::config::{Config, READ_BYTES};
+
+use crate::error::{Context as _, Result};
+
+/// Prints every problem; exit code 2 if there is one, as for a file that cannot be read.
+pub fn check(file: &Path, json: bool) -> Result<ExitCode> {
+    let shown = file.display().to_string();
+    let bytes = read(file).context(|| format!("cannot read {shown}"))?;
+    let problems = Config::parse(&bytes).err();
+    match &problems {
+        problems if json => println!("{}", document(&shown, problems.as_ref())),
+        None => println!("{shown} is good"),
+        Some(problems) => problems.iter().for_each(|problem| eprint!("{}", problem.render(&shown))),
+    }
+    Ok(if problems.is_none() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// No more than shows that it is too long.
+fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    let most = u64::try_from(READ_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_good_file_is_0_a_bad_one_2_and_none_at_all_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("iota.toml");
+        assert!(check(&path, false).unwrap_err().chain().starts_with("cannot read "));
+        for (text, code) in [("hostname = \"box\"\n", 0), ("hostnam = \"box\"\n", 2), ("", 2)] {
+            std::fs::write(&path, text).unwrap();
+            for json in [false, true] {
+                assert_eq!(check(&path, json).unwrap(), ExitCode::from(code), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_has_the_place_and_the_hint_of_each_problem() {
+        let problems = Config::parse(b"hostnam = \"box\"\n[health]\nwindow-s = 1\n").unwrap_err();
+        let found = document("iota.toml", Some(&problems));
+        assert_eq!(found["good"], false);
+        let first = json!({
+            "line": 1,
+            "column": 1,
+            "text": "hostnam = \"box\"",
+            "message": "`hostnam` is not a key",
+            "hint": "did you mean `hostname`?",
+        });
+        assert_eq!(found["problems"][0], first);
+        assert_eq!(found["problems"][1]["line"], 3);
+        let good = json!({ "file": "x", "good": true, "problems": [] });
+        assert_eq!(document("x", None), good);
+    }
+}
