@@ -1,38 +1,109 @@
 //! Disk images under test: sparse copies, what lies where, and faults put into them.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use builder::cli::Cli;
+use builder::flash::block_map::BlockMap;
 use builder::image::erofs::{Image, ImageSource, Storage};
-use builder::image::sparse::{Sparse, SparseImage};
+use builder::image::sparse::{Sparse, SparseImage, is_zero};
 use builder::tree::TreePath;
+use clap::Parser as _;
 use ondisk::boot_record::{self, Copies, Entry, Reason, Record, State};
-use ondisk::device::FileDevice;
+use ondisk::device::{FileDevice, ReadAt};
 use ondisk::digest::Digest;
-use ondisk::gpt::Table;
 use ondisk::layout::{self, Extent, SECTOR_BYTES, Slot};
 use ondisk::manifest::{Fields, PartName, Unverified};
+use ondisk::partition_table::PartitionTable;
 
 /// A disk image that a test may change; removed when it is dropped.
 pub struct Disk {
     path: PathBuf,
     file: File,
-    table: Table,
+    table: PartitionTable,
 }
 
 impl Disk {
     /// A copy of an image that takes no more room than its data.
     pub fn copy_of(image: &Path, name: &str) -> Self {
-        let directory = crate::scratch().join("disks");
-        std::fs::create_dir_all(&directory).unwrap();
-        let path = directory.join(format!("{name}.img"));
+        let path = Self::place(name);
         let source = SparseImage::open(image).unwrap();
         let mut copy = Sparse::create(&path, source.length).unwrap();
         copy.copy_image(&source, 0).unwrap();
         copy.finish().unwrap();
+        Self::open(path)
+    }
+
+    /// A disk with the contents of any device.
+    pub fn with_contents_of(source: &impl ReadAt, name: &str) -> Self {
+        let path = Self::place(name);
+        let mut image = Sparse::create(&path, source.size()).unwrap();
+        let mut piece = vec![0; 1 << 20];
+        for offset in (0..source.size()).step_by(piece.len()) {
+            let rest = usize::try_from(source.size() - offset).unwrap_or(usize::MAX);
+            let piece = &mut piece[..rest.min(1 << 20)];
+            source.read_at(offset, piece).unwrap();
+            if !is_zero(piece) {
+                image.write_at(offset, piece).unwrap();
+            }
+        }
+        image.finish().unwrap();
+        Self::open(path)
+    }
+
+    /// A card that was in use before, with the outputs of a build flashed onto it by `iota flash`.
+    /// All that the block map leaves out holds old data.
+    pub fn flashed(outputs: &Path, name: &str) -> Self {
+        Self::flashed_by(outputs, name, &[])
+    }
+
+    /// The same, with an `iota.toml` in its boot partition.
+    pub fn flashed_with_config(outputs: &Path, name: &str, config: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kiosk.toml");
+        std::fs::write(&path, config).unwrap();
+        let disk = Self::flashed_by(outputs, name, &["--config".as_ref(), path.as_os_str()]);
+        let boot = disk.table.boot().unwrap().extent;
+        let found = builder::image::fat_reader::read_file(&disk.path, boot, "iota.toml");
+        assert_eq!(found.unwrap_or_else(|error| panic!("{}", error.chain())), config.as_bytes());
+        disk
+    }
+
+    fn flashed_by(outputs: &Path, name: &str, options: &[&OsStr]) -> Self {
+        let path = Self::place(name);
+        // One that failed before is as large as that test made it.
+        let _ = std::fs::remove_file(&path);
+        let (image, map) = (outputs.join("disk.img.zst"), outputs.join("disk.img.bmap"));
+        let words = ["iota", "--quiet", "flash", "--device"].map(OsStr::new);
+        let command = words.into_iter().chain([path.as_os_str(), image.as_os_str()]);
+        let command = command.chain(options.iter().copied());
+        let code = builder::verbs::main(Cli::try_parse_from(command).unwrap());
+        assert_eq!(code, ExitCode::SUCCESS, "{} was not flashed", image.display());
+
+        let map = BlockMap::parse(&std::fs::read_to_string(map).unwrap()).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let mut free_from = 0;
+        for stretch in &map.stretches {
+            fill(&file, free_from..stretch.range.start);
+            free_from = stretch.range.end;
+        }
+        fill(&file, free_from..map.image_bytes);
+        Self::open(path)
+    }
+
+    fn place(name: &str) -> PathBuf {
+        let directory = crate::scratch().join("disks");
+        std::fs::create_dir_all(&directory).unwrap();
+        directory.join(format!("{name}.img"))
+    }
+
+    fn open(path: PathBuf) -> Self {
         let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        let table = Table::read(&device(&file), SECTOR_BYTES).unwrap();
+        let table = PartitionTable::read(&device(&file), SECTOR_BYTES).unwrap();
         Self { path, file, table }
     }
 
@@ -41,8 +112,21 @@ impl Disk {
         &self.path
     }
 
+    /// Makes the disk larger, as the card is that an image was put on; old data is there.
+    pub fn enlarge(&self, bytes: u64) {
+        let old = self.file.metadata().unwrap().len();
+        self.file.set_len(old + bytes).unwrap();
+        fill(&self.file, old..old + (1 << 20));
+        fill(&self.file, old + bytes - (1 << 20)..old + bytes);
+    }
+
+    /// Looks at the partitions again.
+    pub fn read_table(&mut self) {
+        self.table = PartitionTable::read(&device(&self.file), SECTOR_BYTES).unwrap();
+    }
+
     /// The partitions.
-    pub fn table(&self) -> &Table {
+    pub fn table(&self) -> &PartitionTable {
         &self.table
     }
 
@@ -68,6 +152,17 @@ impl Disk {
     /// there.
     pub fn digests(&self, extent: Extent) -> Vec<Digest> {
         self.pieces(extent).map(|piece| Digest::of(&self.bytes(piece))).collect()
+    }
+
+    /// Digests of what nothing may write to while a system runs: boot partition, record, slots.
+    pub fn system_digests(&self) -> [Vec<Digest>; 4] {
+        let extents = [
+            self.table.boot().unwrap().extent,
+            self.table.record().unwrap(),
+            self.slot(Slot::A),
+            self.slot(Slot::B),
+        ];
+        extents.map(|extent| self.digests(extent))
     }
 
     fn pieces(&self, extent: Extent) -> impl Iterator<Item = Extent> {
@@ -111,18 +206,30 @@ impl Disk {
 
     /// The boot record that counts.
     pub fn record(&self) -> Record {
-        let partition = self.table.record().unwrap().extent;
-        Copies::read(&device(&self.file), partition).newest().cloned().unwrap()
+        let record = self.table.record().unwrap();
+        Copies::read(&device(&self.file), record).newest().cloned().unwrap()
     }
 
     fn change_record(&self, change: impl FnOnce(&mut Record)) {
-        let partition = self.table.record().unwrap().extent;
+        let place = self.table.record().unwrap();
         let mut device = device(&self.file);
         let mut record = self.record();
         change(&mut record);
         for copy in [boot_record::Copy::First, boot_record::Copy::Second] {
-            boot_record::write(&mut device, partition, copy, &record).unwrap();
+            boot_record::write(&mut device, place, copy, &record).unwrap();
         }
+    }
+
+    /// Puts other bytes in place of these, which are in the boot partition once, as an editor does
+    /// that writes where the file is.
+    pub fn replace_in_boot(&self, old: &[u8], new: &[u8]) {
+        assert_eq!(old.len(), new.len());
+        let boot = self.table.boot().unwrap().extent;
+        let bytes = self.bytes(boot);
+        let found = bytes.windows(old.len()).enumerate().filter(|(_, window)| *window == old);
+        let places: Vec<u64> = found.map(|(at, _)| u64::try_from(at).unwrap()).collect();
+        let [place] = places[..] else { panic!("{} times in the boot partition", places.len()) };
+        self.file.write_all_at(new, boot.offset + place).unwrap();
     }
 
     /// Marks both slots bad, as a loader does that found them so.
@@ -136,9 +243,9 @@ impl Disk {
 
     /// Overwrites both copies of the record with noise.
     pub fn destroy_both_records(&self) {
-        let partition = self.table.record().unwrap().extent;
+        let record = self.table.record().unwrap();
         for offset in layout::RECORD_OFFSETS {
-            self.file.write_all_at(&[0xa5; 512], partition.offset + offset).unwrap();
+            self.file.write_all_at(&[0xa5; 512], record.offset + offset).unwrap();
         }
     }
 
@@ -218,4 +325,13 @@ impl ImageSource for Root<'_> {
 
 fn device(file: &File) -> FileDevice {
     FileDevice::new(file.try_clone().unwrap()).unwrap()
+}
+
+/// Writes what nobody may read.
+fn fill(file: &File, range: Range<u64>) {
+    let piece = vec![0xA5; 1 << 20];
+    for offset in range.clone().step_by(piece.len()) {
+        let rest = usize::try_from(range.end - offset).unwrap_or(usize::MAX);
+        file.write_all_at(&piece[..rest.min(piece.len())], offset).unwrap();
+    }
 }

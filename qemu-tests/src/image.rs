@@ -4,8 +4,10 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use builder::board::Board;
 use builder::cli::{Cli, Verb};
 use builder::debian::lock::Lock;
+use builder::emulation::Emulation;
 use builder::host::store::Store;
 use builder::tree::{Kind, TreePath};
 use clap::Parser as _;
@@ -21,11 +23,22 @@ pub fn outputs() -> &'static Path {
     OUTPUTS.get_or_init(|| build_into(&scratch().join("out")))
 }
 
+/// How the image of a board is run in QEMU.
+pub fn emulation(board: &str) -> Emulation {
+    let board = Board::load(&workspace(), board);
+    board.unwrap_or_else(|error| panic!("{}", error.chain())).emulation
+}
+
 /// A system that differs from the one under test: its outputs, an update bundle among them.
 ///
 /// `edit` changes the definitions of a copy of the workspace, whose path it is given; programs are
 /// those of the real one.
 pub fn variant(name: &str, index: u32, edit: impl FnOnce(&Path)) -> PathBuf {
+    variant_of(BOARD, name, index, edit)
+}
+
+/// As [`variant`], of any board.
+pub fn variant_of(board: &str, name: &str, index: u32, edit: impl FnOnce(&Path)) -> PathBuf {
     // Two tests may want the same one at the same time.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -35,14 +48,14 @@ pub fn variant(name: &str, index: u32, edit: impl FnOnce(&Path)) -> PathBuf {
     edit(&workspace);
     let out = scratch().join("variants").join(name).join("out");
     let index = index.to_string();
-    let words = ["iota", "bundle", BOARD, "--image-version", name, "--rollback-index", &index];
+    let words = ["iota", "bundle", board, "--image-version", name, "--rollback-index", &index];
     let paths = ["--workspace".as_ref(), workspace.as_os_str(), "--out".as_ref(), out.as_os_str()];
     let cli = Cli::parse_from(words.map(OsStr::new).into_iter().chain(paths));
     let Verb::Bundle(arguments) = &cli.verb else { unreachable!("the verb is above") };
     if let Err(error) = builder::verbs::bundle::run(arguments, &cli.common) {
         panic!("{}", error.chain());
     }
-    out.join(BOARD)
+    out.join(board)
 }
 
 /// Definitions copied, the rest linked: the programs of the real workspace are found built.
@@ -52,6 +65,8 @@ fn copy_of_workspace(name: &str) -> PathBuf {
         std::fs::remove_dir_all(&copy).unwrap();
     }
     std::fs::create_dir_all(&copy).unwrap();
+    // Linked even if it is still empty: systems of two copies must trust the same key.
+    std::fs::create_dir_all(workspace().join("keys")).unwrap();
     for entry in std::fs::read_dir(workspace()).unwrap() {
         let entry = entry.unwrap();
         let to = copy.join(entry.file_name());

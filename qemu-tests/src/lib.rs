@@ -1,20 +1,25 @@
 //! Proves the parts together, in virtual machines and by foreign tools; never shipped.
 //!
 //! Reading order: [`image`] (builds the image under test once) → [`disk`] (copies and damages it) →
-//! [`machine`] (boots it) → [`console`] (waits for what the guest says). Tests lie in `tests/it`;
-//! those that need minutes run when `RUN_SLOW_TESTS` is set, as `cargo xtask test` does. What
-//! `cargo xtask bench` measures is in [`bench`].
+//! [`machine`] (boots it, perhaps with a [`stick`]) → [`console`] (waits for what the guest says).
+//! Then [`write_log`] (what a guest wrote) → [`cuts`] (what of it a power cut leaves). Tests lie in
+//! `tests/it`; those that need minutes run when `RUN_SLOW_TESTS` is set, as `cargo xtask test`
+//! does. What `cargo xtask bench` measures is in [`bench`].
 #![allow(clippy::unwrap_used, reason = "only tests are here: what fails is a test, and says where")]
 
 pub mod bench;
 pub mod console;
+pub mod cuts;
 pub mod disk;
 pub mod fuzz;
 pub mod image;
 pub mod machine;
 pub mod sim;
 pub mod simdisk;
+pub mod stick;
+pub mod time_server;
 pub mod tools;
+pub mod write_log;
 
 /// Whether tests that take minutes shall run; says so where they are left out.
 pub fn slow_tests_wanted() -> bool {

@@ -5,13 +5,14 @@
 //! module's errors: each says what was waited for, and what the guest said last.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use builder::host::qemu::{self, Event, Options};
+use serde_json::Value;
 
 use crate::console::{Console, Line};
 use crate::{scratch, tools};
@@ -23,7 +24,8 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// Lines after which there is nothing to wait for.
 const HOPELESS: [&str; 3] =
-    ["Kernel panic - not syncing", "iota init: cannot start", "Synchronous Exception"];
+    // The last is PID 1's, behind its clock.
+    ["Kernel panic - not syncing", "Synchronous Exception", "] cannot start: "];
 
 /// A machine and what it has said.
 pub struct Machine {
@@ -87,6 +89,22 @@ impl Machine {
         (answer.status, format!("{}{errors}", answer.text()))
     }
 
+    /// What the device says about itself.
+    pub fn status(&mut self) -> Value {
+        let (_, text) = self.execute(&["status", "--json"], io::empty());
+        let line = text.lines().next().unwrap_or_default();
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Restarts the device by its own command and waits for the loader.
+    pub fn restart(&mut self, limit: Duration) {
+        let (code, said) = self.execute(&["reboot"], io::empty());
+        assert_eq!(code, 0, "{said}");
+        self.expect("iota init: [", limit);
+        self.expect("restart", limit);
+        self.expect("iota loader: version", limit);
+    }
+
     /// The virtual machine itself.
     pub fn qemu(&self) -> &qemu::Machine {
         &self.machine
@@ -95,6 +113,16 @@ impl Machine {
     /// Waits for a line that holds `text`.
     pub fn expect(&mut self, text: &str, limit: Duration) -> Line {
         self.expect_line(&format!("`{text}`"), limit, |line| line.contains(text))
+    }
+
+    /// Waits for a line that holds `text`, wherever it stands: for what goes on beside the rest.
+    pub fn expect_somewhere(&mut self, text: &str, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while !self.console.lines().iter().any(|line| line.text.contains(text)) {
+            if self.end.is_some() || !self.receive(deadline) {
+                self.fail(&format!("`{text}` did not come at all"));
+            }
+        }
     }
 
     /// Waits for a line for which `matches` is true; `what` names it in the failure.

@@ -2,10 +2,15 @@
 //!
 //! Nothing here is a test: a figure holds for one machine at one time, and is worth something only
 //! beside another of the same run. Reading order: [`table`] → [`process`] → [`builds`] →
-//! [`writers`].
+//! [`writers`] → [`flash`] → [`peers`] → [`boot`] → [`install`].
 
+pub mod boot;
 pub mod builds;
 pub mod directory;
+pub mod flash;
+pub mod install;
+mod module_index;
+pub mod peers;
 pub mod process;
 pub mod table;
 pub mod writers;

@@ -3,15 +3,23 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use builder::build::Host;
 use builder::error::Result;
 use builder::host::progress::Progress;
 use builder::host::store::Store;
 use builder::host::tools::Tools;
 use clap::{Parser, ValueEnum};
+use qemu_tests::bench::boot::{self, Candidate};
 use qemu_tests::bench::builds::Builds;
+use qemu_tests::bench::flash;
+use qemu_tests::bench::install;
+use qemu_tests::bench::peers::{self, Peer};
 use qemu_tests::bench::table::{Row, table};
 use qemu_tests::bench::writers;
 use qemu_tests::{image, workspace};
+
+/// The word that makes the benchmark program choose the peers' packages anew.
+const LOCK_PEERS: &str = "lock-peers";
 
 /// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -20,6 +28,12 @@ enum Part {
     Builds,
     /// The EROFS writer and the hash tree beside other programs.
     Writers,
+    /// Writing an image to a card, beside bmaptool: time, processor, memory.
+    Flash,
+    /// Boots beside systemd and a shell script: time, bytes read, memory.
+    Boot,
+    /// An update in a virtual machine beside zstd and dd.
+    Install,
 }
 
 /// Measures speed, size and memory, beside others where there are others, and prints one table
@@ -33,6 +47,9 @@ struct Arguments {
     /// The program `iota` to measure
     #[arg(long, default_value = "target/release/iota")]
     program: PathBuf,
+    /// How often each image is booted
+    #[arg(long, default_value_t = 2)]
+    boots: usize,
 }
 
 fn main() -> ExitCode {
@@ -40,6 +57,7 @@ fn main() -> ExitCode {
     let done = match words.split_first() {
         Some((word, rest)) if word == writers::WRITE_EROFS => writers::write_erofs(rest),
         Some((word, rest)) if word == writers::WRITE_VERITY => writers::write_verity(rest),
+        Some((word, [])) if word == LOCK_PEERS => with_host(peers::lock),
         _ => run(&Arguments::parse()),
     };
     match done {
@@ -60,6 +78,15 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Writers) {
         rows.extend(compare_writers()?);
+    }
+    if wanted(Part::Flash) {
+        rows.extend(flash_files(arguments)?);
+    }
+    if wanted(Part::Boot) {
+        rows.extend(boots(arguments.boots)?);
+    }
+    if wanted(Part::Install) {
+        rows.extend(with_host(|host| install::run(host, &scratch()))?);
     }
     print!("{}", table(&rows));
     println!("\nLoad of this machine at the start {load}, at the end {}.", self::load());
@@ -83,11 +110,43 @@ fn builds(arguments: &Arguments) -> Result<Vec<Row>> {
 }
 
 fn compare_writers() -> Result<Vec<Row>> {
-    let progress = Progress::new(false);
-    let store = Store::open(None)?;
-    let tools = Tools { store: &store, mirror: None, offline: false, progress: &progress };
     let outputs = image::build_into(&scratch().join("out"));
-    writers::run(&outputs.join("slot.img"), &scratch().join("writers"), &tools)
+    with_tools(|tools| writers::run(&outputs.join("slot.img"), &scratch().join("writers"), tools))
+}
+
+fn flash_files(arguments: &Arguments) -> Result<Vec<Row>> {
+    let program = workspace().join(&arguments.program);
+    with_tools(|tools| flash::run(&program, &scratch().join("flash"), tools))
+}
+
+fn boots(rounds: usize) -> Result<Vec<Row>> {
+    let scratch = scratch();
+    let outputs = image::build_into(&scratch.join("out"));
+    let ours = Candidate { name: "iota", disk: outputs.join("disk.img") };
+    let peers = [Peer::Systemd, Peer::Busybox].map(|peer| {
+        let disk = with_host(|host| peers::build(peer, image::BOARD, host, &scratch))?;
+        Ok(Candidate { name: peer.name(), disk })
+    });
+    let peers: Vec<Candidate> = peers.into_iter().collect::<Result<_>>()?;
+    boot::run(&ours, &peers, rounds, &scratch)
+}
+
+/// Calls a job with the programs of others.
+fn with_tools<T>(job: impl FnOnce(&Tools<'_>) -> Result<T>) -> Result<T> {
+    let (progress, store) = (Progress::new(false), Store::open(None)?);
+    job(&Tools { store: &store, mirror: None, offline: false, progress: &progress })
+}
+
+/// Calls a job with what the builder works with.
+fn with_host<T>(job: impl FnOnce(&Host<'_>) -> Result<T>) -> Result<T> {
+    let (workspace, progress, store) = (workspace(), Progress::new(false), Store::open(None)?);
+    job(&Host {
+        workspace: &workspace,
+        store: &store,
+        mirror: None,
+        offline: false,
+        progress: &progress,
+    })
 }
 
 /// What else this machine does: programs that want a processor, one minute's average.

@@ -5,11 +5,18 @@ use ondisk::boot_args::{BootArgs, DiskId};
 use ondisk::boot_record::{Entry, RECORD_BYTES, Reason, Record, Sequence, State};
 use ondisk::bundle::{self, Blob, HEADER_BYTES, Index};
 use ondisk::envelope::Role;
-use ondisk::gpt::Table;
+use ondisk::gpt;
 use ondisk::guid::Guid;
 use ondisk::keyring::Keyring;
-use ondisk::layout::{MANIFEST_AREA_BYTES, PerSlot, Slot};
+use ondisk::layout::{Extent, MANIFEST_AREA_BYTES, PerSlot, Slot};
 use ondisk::manifest::{self, PartName};
+use ondisk::mbr;
+
+use ::config::Config;
+use builder::flash::block_map::BlockMap;
+use builder::image::bmap;
+use builder::image::sparse::Sparse;
+use ondisk::digest::Digest;
 
 use super::Target;
 use crate::sim::fixture::{self, SLOT_BYTES, System, crc32, entry, signed_here};
@@ -17,7 +24,7 @@ use crate::sim::fixture::{self, SLOT_BYTES, System, crc32, entry, signed_here};
 static KEYS: LazyLock<Keyring> = LazyLock::new(fixture::keyring);
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 9] = [
     // A record that is read is written back bit by bit: no field is passed over.
     Target { name: "record", seeds: record_seeds, mend: mend_record, run: record },
     // Whoever signed it, a manifest keeps its parts in order and within its slot.
@@ -28,6 +35,11 @@ pub const TARGETS: [Target; 6] = [
     Target { name: "bundle", seeds: bundle_seeds, mend: mend_bundle, run: bundle },
     // Partitions lie on the disk and apart from each other.
     Target { name: "gpt", seeds: gpt_seeds, mend: mend_gpt, run: gpt },
+    Target { name: "mbr", seeds: mbr_seeds, mend: mend_mbr, run: mbr },
+    // What is to be written ascends and lies in the image.
+    Target { name: "block-map", seeds: map_seeds, mend: |map| mend_map(map), run: block_map },
+    // What is accepted can be written in one way, and is read as the same again.
+    Target { name: "config", seeds: config_seeds, mend: |_| (), run: config },
     // What is understood of a command line is what would be written there.
     Target { name: "command-line", seeds: line_seeds, mend: |_| (), run: line },
 ];
@@ -186,19 +198,59 @@ fn gpt(input: &[u8]) -> String {
     disk[512..].iter_mut().zip(input).for_each(|(target, byte)| *target = *byte);
     // As large as the seed says; the rest of it is never read.
     let disk = Large(disk);
-    let table = match Table::read(&disk, 512) {
+    let table = match gpt::Table::read(&disk, 512) {
         Ok(table) => table,
         Err(error) => return error.primary.to_string(),
     };
-    let mut end = 0;
-    let mut partitions: Vec<_> = table.partitions.iter().map(|found| found.extent).collect();
+    let partitions: Vec<_> = table.partitions.iter().map(|found| found.extent).collect();
+    lie_apart(&partitions);
+    format!("good, {} partitions", ["no", "one", "two", "three", "four"][partitions.len().min(4)])
+}
+
+/// Partitions, in any order, do not overlap and lie on the disk.
+fn lie_apart(partitions: &[Extent]) {
+    let mut partitions = partitions.to_vec();
     partitions.sort();
+    let mut end = 0;
     for extent in &partitions {
         assert!(extent.offset >= end && extent.length > 0, "partitions overlap");
         end = extent.end().expect("a partition ends");
     }
     assert!(end <= Large::BYTES, "a partition lies behind the disk");
-    format!("good, {} partitions", ["no", "one", "two", "three", "four"][partitions.len().min(4)])
+}
+
+/// What an MBR has behind its program: signature, entries, magic. Two MiB for each partition.
+fn mbr_seeds() -> Vec<Vec<u8>> {
+    let mut sector = [0; 512];
+    sector[440..444].copy_from_slice(&[1, 2, 3, 4]);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    for ((start, kind), entry) in
+        (0_u32..).zip(mbr::TYPES).zip(sector[446..510].chunks_exact_mut(16))
+    {
+        entry[4] = kind;
+        entry[8..12].copy_from_slice(&((16 + 2 * start) * 2048).to_le_bytes());
+        entry[12..].copy_from_slice(&(2 * 2048_u32).to_le_bytes());
+    }
+    vec![sector[440..].to_vec()]
+}
+
+fn mend_mbr(input: &mut Vec<u8>) {
+    input.resize(72, 0);
+    input[70..].copy_from_slice(&[0x55, 0xaa]);
+}
+
+fn mbr(input: &[u8]) -> String {
+    let mut disk = vec![0_u8; 512];
+    disk[440..].iter_mut().zip(input).for_each(|(target, byte)| *target = *byte);
+    match mbr::Table::read(&Large(disk), 512) {
+        Ok(table) => {
+            lie_apart(&table.partitions);
+            let first = table.partitions[0].offset;
+            assert!(first >= 12 << 20, "a partition lies over the record");
+            "good table".to_owned()
+        }
+        Err(error) => error.to_string(),
+    }
 }
 
 /// A disk of 24 MiB with zeros after its first sectors.
@@ -225,6 +277,75 @@ impl ondisk::device::ReadAt for Large {
         let known = self.0.get(start..).unwrap_or_default();
         buffer.iter_mut().zip(known).for_each(|(target, byte)| *target = *byte);
         Ok(())
+    }
+}
+
+fn map_seeds() -> Vec<Vec<u8>> {
+    let directory = tempfile::tempdir().unwrap();
+    let map = |length, places: &[u64]| {
+        let mut image = Sparse::create(&directory.path().join("image"), length).unwrap();
+        places.iter().for_each(|place| image.write_at(*place, b"data").unwrap());
+        bmap::text(&image.finish().unwrap()).unwrap().into_bytes()
+    };
+    vec![map(1 << 20, &[0, 8192, 500_000]), map(70_001, &[70_000 - 4])]
+}
+
+/// Without a checksum that fits, nothing behind it would ever be read.
+fn mend_map(input: &mut [u8]) {
+    const OPEN: &[u8] = b"<BmapFileChecksum> ";
+    let Some(start) = input.windows(OPEN.len()).position(|window| window == OPEN) else { return };
+    let place = start + OPEN.len()..start + OPEN.len() + 64;
+    let Some(checksum) = input.get_mut(place.clone()) else { return };
+    checksum.fill(b'0');
+    let digest = Digest::of(input).to_string();
+    input[place].copy_from_slice(digest.as_bytes());
+}
+
+fn block_map(input: &[u8]) -> String {
+    let map = match BlockMap::parse(&String::from_utf8_lossy(input)) {
+        Ok(map) => map,
+        // Numbers and places differ from input to input; the first word tells the check.
+        Err(error) => return error.to_string().split(' ').take(2).collect::<Vec<_>>().join(" "),
+    };
+    let mut end = 0;
+    for stretch in &map.stretches {
+        assert!(stretch.range.start >= end, "stretches overlap");
+        assert!(stretch.range.start < stretch.range.end, "an empty stretch");
+        assert!(stretch.sha256.is_some(), "a stretch without a hash");
+        end = stretch.range.end;
+    }
+    assert!(end <= map.image_bytes, "a stretch behind the end of the image");
+    format!("good {}", map.stretches.len())
+}
+
+fn config_seeds() -> Vec<Vec<u8>> {
+    let example = |key: &::config::keys::Key| match key.path.rsplit_once('.') {
+        None => format!("{}\n", key.example),
+        Some((table, _)) => format!("[{table}]\n{}\n", key.example),
+    };
+    let alone = ::config::keys::KEYS.iter().map(|key| example(key).into_bytes());
+    let whole = "\u{feff}hostname = 'box'\r\n[network]\ndns = [\"1.1.1.1\", \"2620:fe::fe\"]\n\
+        [[network.interface]]\nname = \"eth0\"\naddress = [\"10.0.0.5/8\", \"fd00::5/64\"]\n\
+        router = \"10.0.0.1\"\n[sysctl]\nvm.swappiness = 0x1F\n\"vm.dirty_ratio\" = 5\n";
+    alone.chain([whole.as_bytes().to_vec()]).collect()
+}
+
+fn config(input: &[u8]) -> String {
+    match Config::parse(input) {
+        Ok(found) => {
+            let text = found.to_string();
+            assert_eq!(Config::parse(text.as_bytes()), Ok(found.clone()), "is read differently");
+            let network = found.interfaces().len() + found.name_servers().len() > 0;
+            format!("good {}", if network { "network" } else { "rest" })
+        }
+        Err(problems) => {
+            for problem in problems.iter() {
+                let shown = problem.render("iota.toml");
+                let control = |character: char| character.is_control() && character != '\n';
+                assert!(!shown.contains(control), "{shown:?} controls a terminal");
+            }
+            problems.first().message.clone()
+        }
     }
 }
 

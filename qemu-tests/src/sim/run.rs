@@ -92,6 +92,9 @@ pub fn run(
 /// A state to cut again after: its name, its contents, and what must hold there.
 type Sampled = (String, Image, Expected);
 
+/// How many states are looked at after the last cut of a chain.
+const LAST_CUTS: usize = 16;
+
 /// How many of them are kept at most.
 const MOST_SAMPLED: usize = 3000;
 
@@ -215,8 +218,8 @@ impl Run<'_> {
             let at = random.below(self.sample.len());
             let (mut name, mut image, mut expected) = self.sample[at].clone();
             let depth = 2 + random.below(4);
-            for _ in 1..depth {
-                match self.random_cut(&mut random, &image, expected) {
+            for _ in 2..depth {
+                match self.random_cuts(1, &mut random, &image, expected).pop() {
                     Some((state, next)) => {
                         name = format!("{name}+{state}");
                         (image, expected) = (state.image, next);
@@ -224,31 +227,45 @@ impl Run<'_> {
                     None => break,
                 }
             }
-            self.figures.deep += 1;
-            stale = if self.check(&name, &image, expected) { 0 } else { stale + 1 };
+            // To know what the last cut can leave costs far more than to look at some of it.
+            stale += 1;
+            for (state, expected) in self.random_cuts(LAST_CUTS, &mut random, &image, expected) {
+                self.figures.deep += 1;
+                let new = self.check(&format!("{name}+{state}"), &state.image, expected);
+                stale = if new { 0 } else { stale + 1 };
+                if self.is_over(self.budget.states) {
+                    break;
+                }
+            }
         }
     }
 
-    fn random_cut(
+    /// Some of the states after one more cut, chosen fairly.
+    fn random_cuts(
         &mut self,
+        most: usize,
         random: &mut Random,
         image: &Image,
         before: Expected,
-    ) -> Option<(State, Expected)> {
+    ) -> Vec<(State, Expected)> {
         let ops = self.world.whole_run(image, before.done);
         let expectations = expectations(&ops, before);
-        let mut chosen = None;
+        let mut chosen: Vec<State> = Vec::new();
         let mut count = 0;
         states(&self.world.store, image, &ops, Effort::second(self.budget.seed), |state| {
             count += 1;
-            if random.below(count) == 0 {
-                chosen = Some(state);
+            if chosen.len() < most {
+                chosen.push(state);
+            } else if let Some(slot) = chosen.get_mut(random.below(count)) {
+                *slot = state;
             }
             true
         });
-        let state = chosen?;
-        let expected = expectation(&expectations, &state, before);
-        Some((state, expected))
+        let with = |state| {
+            let expected = expectation(&expectations, &state, before);
+            (state, expected)
+        };
+        chosen.into_iter().map(with).collect()
     }
 }
 

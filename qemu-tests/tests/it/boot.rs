@@ -5,13 +5,25 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use builder::host::qemu::{Forward, Options};
-use ondisk::layout::{ESP_NAME, ESP_TYPE, Extent, Slot};
 use qemu_tests::disk::Disk;
 use qemu_tests::machine::Machine;
 use qemu_tests::{image, slow_tests_wanted, tools};
+use serde_json::{Value, json};
 
 /// Emulated processors on a busy machine: nothing is measured here.
 const LONG: Duration = Duration::from_secs(400);
+
+/// What the card has beyond the image.
+const GROWTH_BYTES: u64 = 1 << 30;
+
+/// What the owner of the disk put onto it.
+const CONFIG: &str = "\
+# Kiosk 7, by the window.
+hostname = \"kiosk-7\"
+
+[sysctl]
+vm.max_map_count = 262144
+";
 
 /// The container's answer on port 80.
 const GREETING: &str = "Hello from a container";
@@ -21,8 +33,9 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     if !slow_tests_wanted() {
         return;
     }
-    let disk = Disk::copy_of(&image::outputs().join("disk.img"), "boot");
-    let before = system_partitions(&disk);
+    let mut disk = Disk::flashed_with_config(image::outputs(), "boot", CONFIG);
+    disk.enlarge(GROWTH_BYTES);
+    let before = disk.system_digests();
     let port = free_port();
     let options = Options {
         persist: true,
@@ -35,25 +48,41 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     machine.expect("image /usr/share/iota/images/hello.tar loaded", LONG);
     machine.expect(&format!("iota app hello: {GREETING}"), LONG);
     answers(port);
+    machine.expect_somewhere("data has ", LONG);
+    has_config(&mut machine, &json!({ "source": "file", "problem": null }));
+    keeps_the_time(&mut machine);
+    tells(&mut machine, &["logs", "hello"], GREETING);
+    tells(&mut machine, &["logs", "kernel"], "Linux version ");
+    tells(&mut machine, &["status", "--memory"], " MiB  dockerd (");
     machine.power_off(LONG);
     let said = machine.console.log();
     drop(machine);
     assert!(!said.contains("NOT mounted"), "{said}");
-    assert_eq!(system_partitions(&disk), before, "the running system wrote to a system partition");
+    data_has_grown(&mut disk);
+    assert!(said.contains("config: iota.toml"), "{said}");
+    assert!(!said.contains("config: ERROR"), "{said}");
+    assert_eq!(disk.system_digests(), before, "the running system wrote to a system partition");
     data_is_clean(&disk);
 
+    // A slip of the owner's hand: what held before goes on, and the device says why.
+    disk.replace_in_boot(b"\nhostname = ", b"\nhostnome = ");
+    let before = disk.system_digests();
     let mut machine = Machine::boot("boot-second", &options);
     follows_the_stages(&mut machine);
     machine.expect("container hello", LONG);
     answers(port);
+    let problem = "iota.toml: line 2, column 1: `hostnome` is not a key";
+    has_config(&mut machine, &json!({ "source": "last-good", "problem": problem }));
     machine.power_off(LONG);
     let said = machine.console.log();
     drop(machine);
+    assert!(said.contains(&format!("config: ERROR: {problem}; in force: ")), "{said}");
     assert!(
         !said.contains("hello.tar loaded"),
         "the image did not outlive the first boot:\n{said}"
     );
-    assert_eq!(system_partitions(&disk), before, "the running system wrote to a system partition");
+    assert!(!said.contains("data has "), "it grows once:\n{said}");
+    assert_eq!(disk.system_digests(), before, "the running system wrote to a system partition");
     data_is_clean(&disk);
 }
 
@@ -91,16 +120,48 @@ fn follows_the_stages(machine: &mut Machine) {
     }
 }
 
-/// What nothing may write to while the system runs, piece by piece.
-fn system_partitions(disk: &Disk) -> Vec<Vec<ondisk::digest::Digest>> {
-    let table = disk.table();
-    let extents: [Extent; 4] = [
-        table.find(ESP_TYPE, ESP_NAME).unwrap().extent,
-        table.record().unwrap().extent,
-        disk.slot(Slot::A),
-        disk.slot(Slot::B),
-    ];
-    extents.map(|extent| disk.digests(extent)).to_vec()
+/// A command of the device succeeds and its answer holds a text.
+fn tells(machine: &mut Machine, command: &[&str], expected: &str) {
+    let (code, text) = machine.execute(command, std::io::empty());
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains(expected), "{command:?}: {text}");
+}
+
+/// The program that keeps the time has not ended since its first start: nothing else would tell.
+fn keeps_the_time(machine: &mut Machine) {
+    let status = machine.status();
+    let mut processes = status["memory"]["processes"].as_array().unwrap().iter();
+    assert!(processes.any(|process| process["name"] == "chronyd"), "{status}");
+    let (code, text) = machine.execute(&["logs", "time"], std::io::empty());
+    assert_eq!((code, text.matches("chronyd version").count()), (0, 1), "{text}");
+}
+
+/// Partition and file system reach to the end of the disk; a foreign tool finds nothing wrong.
+fn data_has_grown(disk: &mut Disk) {
+    let before = disk.table().data().unwrap().extent;
+    disk.read_table();
+    let after = disk.table().data().unwrap().extent;
+    assert_eq!((after.offset, after.length), (before.offset, before.length + GROWTH_BYTES));
+    let text = tools::run(tools::tool("sgdisk").command().arg("-v").arg(disk.path()));
+    assert!(text.contains("No problems found"), "{text}");
+    let data = disk.extract(after, "data");
+    let text = tools::run(tools::tool("dumpe2fs").command().arg("-h").arg(data));
+    let line = text.lines().find_map(|line| line.strip_prefix("Block count:"));
+    let blocks: u64 = line.unwrap().trim().parse().unwrap();
+    assert_eq!(blocks * 4096, after.length, "{text}");
+}
+
+/// The device is called as its owner wants, and says where it has that from.
+fn has_config(machine: &mut Machine, expected: &Value) {
+    let status = machine.status();
+    assert_eq!(&status["config"], expected, "{status}");
+    assert_eq!(status["hostname"], "kiosk-7", "{status}");
+    let (code, text) = machine.execute(&["config", "show", "--json"], std::io::empty());
+    assert_eq!(code, 0, "{text}");
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(shown["source"], expected["source"], "{text}");
+    assert_eq!(shown["config"]["hostname"], "kiosk-7", "{text}");
+    assert_eq!(shown["config"]["sysctl"], json!({ "vm.max_map_count": 262_144 }), "{text}");
 }
 
 fn data_is_clean(disk: &Disk) {

@@ -26,6 +26,7 @@ fn copy_of_the_sources(root: &Path) {
         "Cargo.toml",
         "Cargo.lock",
         "ondisk",
+        "config",
         "loader",
         "initramfs",
         "rootfs/agent",
@@ -38,7 +39,10 @@ fn copy_of_the_sources(root: &Path) {
 }
 
 fn copy(source: &Path, target: &Path) {
-    if source.is_dir() {
+    if source.is_symlink() {
+        // Links of the benchmark's systems lead to where nothing is here.
+        std::os::unix::fs::symlink(fs::read_link(source).unwrap(), target).unwrap();
+    } else if source.is_dir() {
         fs::create_dir_all(target).unwrap();
         for entry in fs::read_dir(source).unwrap() {
             let name = entry.unwrap().file_name();

@@ -1,14 +1,17 @@
 //! A built image, part by part, before the tools that others trust.
 
 use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use builder::flash::source::Image;
 use builder::hex;
-use ondisk::layout::{ESP_NAME, ESP_TYPE, Extent, Slot};
+use ondisk::layout::{Extent, Slot};
 use ondisk::manifest::{Fields, PartName};
 use qemu_tests::disk::Disk;
-use qemu_tests::{image, slow_tests_wanted, tools};
+use qemu_tests::{image, slow_tests_wanted, tools, workspace};
 
 #[test]
 fn foreign_tools_accept_their_parts_of_a_built_image() {
@@ -27,6 +30,52 @@ fn foreign_tools_accept_their_parts_of_a_built_image() {
     bmaptool_writes_the_image(image::outputs(), disk.path());
 }
 
+#[test]
+fn images_are_what_other_flashing_programs_ask_for() {
+    if !slow_tests_wanted() {
+        return;
+    }
+    let (plain, packed) =
+        (image::outputs().join("disk.img"), image::outputs().join("disk.img.zst"));
+    let length = fs::metadata(&plain).unwrap().len();
+    // Imager takes whole sectors only; Etcher warns of an image without a table.
+    assert!(length.is_multiple_of(512));
+    let mut sector = [0; 512];
+    fs::File::open(&plain).unwrap().read_exact(&mut sector).unwrap();
+    assert_eq!(sector[510..], [0x55, 0xAA]);
+    // A row of frames, which the library that Imager unpacks with takes as one file.
+    let unpacked = builder::image::zstd::decompress(&packed, &mut std::io::sink());
+    assert_eq!(unpacked.unwrap_or_else(|error| panic!("{}", error.chain())), length);
+}
+
+#[test]
+fn by_its_block_map_an_image_verifies_on_a_card_full_of_noise() {
+    if !slow_tests_wanted() {
+        return;
+    }
+    let image = Image::open(&image::outputs().join("disk.img"), |text| panic!("{text}"), |_| {});
+    let image = image.unwrap_or_else(|error| panic!("{}", error.chain()));
+    assert!(image.map().is_some());
+    let card = qemu_tests::scratch().join("used-card");
+    let file = fs::File::create(&card).unwrap();
+    for offset in (0..image.length()).step_by(1 << 20) {
+        file.write_all_at(&[0xE5; 1 << 20], offset).unwrap();
+    }
+    file.set_len(image.length()).unwrap();
+    let mut reader = image.reader().unwrap_or_else(|error| panic!("{}", error.chain()));
+    for stretch in image.stretches(false) {
+        let mut bytes = vec![0; usize::try_from(stretch.range.end - stretch.range.start).unwrap()];
+        reader.read(stretch.range.start, &mut bytes).unwrap();
+        file.write_all_at(&bytes, stretch.range.start).unwrap();
+    }
+    let keys = builder::inspect::keyring(&[workspace().join("keys/development.secret")]).unwrap();
+    let findings = builder::inspect::inspect(&card, &keys).unwrap();
+    let text = builder::inspect::render(&findings);
+    assert!(findings.whole(), "{text}");
+    assert!(findings.slots[1].empty || findings.slots[1].manifest.is_empty(), "{text}");
+    fs::remove_file(card).unwrap();
+}
+
 fn tool(name: &str) -> Command {
     tools::tool(name).command()
 }
@@ -41,7 +90,7 @@ fn sgdisk_accepts_the_table(disk: &Path) {
 }
 
 fn fat_tools_accept_the_boot_partition(disk: &Disk) {
-    let extent = disk.table().find(ESP_TYPE, ESP_NAME).unwrap().extent;
+    let extent = disk.table().boot().unwrap().extent;
     let esp = disk.extract(extent, "esp");
     tools::run(tool("fsck.vfat").arg("-n").arg(&esp));
     let listing = tools::run(tool("mdir").arg("-b").arg("-i").arg(&esp).arg("::/EFI/BOOT"));

@@ -4,7 +4,9 @@
 mod boot;
 mod components;
 mod crashes;
+mod cuts;
 mod faults;
 mod formats;
 mod fuzz;
+mod pi;
 mod slots;

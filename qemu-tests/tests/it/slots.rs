@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use builder::host::qemu::Options;
 use qemu_tests::disk::Disk;
-use qemu_tests::image::{self, variant};
+use qemu_tests::image::{self, variant, variant_of};
 use qemu_tests::machine::Machine;
-use qemu_tests::slow_tests_wanted;
+use qemu_tests::{slow_tests_wanted, stick};
 use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(400);
@@ -26,7 +26,7 @@ fn edit(workspace: &Path, file: &str, from: &str, to: &str) {
     fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
-fn short_window(workspace: &Path) {
+pub(crate) fn short_window(workspace: &Path) {
     edit(workspace, "rootfs/host.toml", "window-s = 60", WINDOW);
 }
 
@@ -50,35 +50,44 @@ fn saboteur(name: &str, index: u32, script: &str) -> PathBuf {
     })
 }
 
-fn bundle(outputs: &Path) -> File {
-    File::open(outputs.join("update.bundle")).unwrap()
+fn bundle_of(outputs: &Path) -> PathBuf {
+    outputs.join("update.bundle")
 }
 
-/// What the device says about itself.
-fn status(machine: &mut Machine) -> Value {
-    let (_, text) = machine.execute(&["status", "--json"], io::empty());
-    serde_json::from_str(text.lines().next().unwrap_or_default()).unwrap_or_else(|error| {
-        panic!("{error}: {text}");
+/// The same system for another board, signed by the same key.
+fn twin() -> PathBuf {
+    variant_of("aarch64-twin", "2.0-twin", 2, |workspace| {
+        let boards = workspace.join("boards");
+        fs::rename(boards.join(image::BOARD), boards.join("aarch64-twin")).unwrap();
+        let name = |board: &str| format!("name = \"{board}\"");
+        let file = "boards/aarch64-twin/board.toml";
+        edit(workspace, file, &name(image::BOARD), &name("aarch64-twin"));
     })
 }
 
 /// Installs a bundle and restarts into it.
-fn install(machine: &mut Machine, outputs: &Path) {
-    let (code, said) = machine.execute(&["update", "install", "-"], bundle(outputs));
+pub(crate) fn install(machine: &mut Machine, outputs: &Path) {
+    let bundle = File::open(bundle_of(outputs)).unwrap();
+    let (code, said) = machine.execute(&["update", "install", "-"], bundle);
     assert_eq!(code, 0, "{said}");
-    restart(machine);
+    machine.restart(LONG);
 }
 
-fn restart(machine: &mut Machine) {
-    let (code, said) = machine.execute(&["reboot"], io::empty());
+/// Installs a bundle that the device itself can reach, and restarts into it. The kernel kept the
+/// memory below its limit: buffers, and what it holds of the files.
+fn install_from(machine: &mut Machine, place: &str) {
+    let (code, said) = machine.execute(&["update", "install", place, "--json"], io::empty());
     assert_eq!(code, 0, "{said}");
-    machine.expect("iota init: [", LONG);
-    machine.expect("restart", LONG);
-    machine.expect("iota loader: version", LONG);
+    let facts: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    let peak = facts["peak-memory-bytes"].as_u64().unwrap_or_else(|| panic!("{said}"));
+    eprintln!("    peak of the control group: {:.1} MiB", peak as f64 / f64::from(1 << 20));
+    assert!(peak <= 24 << 20, "{peak}");
+    assert!(peak > 8 << 20, "{peak}: less than the decoder's window");
+    machine.restart(LONG);
 }
 
 /// Waits until the system in a slot, on its n-th trial, has found itself fit.
-fn is_committed(machine: &mut Machine, slot: &str, trial: u8) {
+pub(crate) fn is_committed(machine: &mut Machine, slot: &str, trial: u8) {
     machine.expect(&format!("slot {slot}: trial {trial}"), LONG);
     machine.expect("system ready", LONG);
     machine.expect(&format!("trial: slot {slot} is committed"), LONG);
@@ -86,11 +95,11 @@ fn is_committed(machine: &mut Machine, slot: &str, trial: u8) {
 
 /// An installation that is refused: the device says why, and its record stays as it was.
 fn refused(machine: &mut Machine, bytes: &[u8], why: &str) {
-    let before = status(machine)["slots"]["record"].clone();
+    let before = machine.status()["slots"]["record"].clone();
     let (code, said) = machine.execute(&["update", "install", "-"], bytes);
     assert_eq!(code, 2, "{said}");
     assert!(said.contains(why), "not `{why}`, but: {said}");
-    assert_eq!(status(machine)["slots"]["record"], before, "{why}");
+    assert_eq!(machine.status()["slots"]["record"], before, "{why}");
 }
 
 #[test]
@@ -102,7 +111,10 @@ fn updates_go_from_slot_to_slot_and_bad_bundles_change_nothing() {
     let second = variant("2.0", 2, short_window);
     let third = variant("3.0", 3, short_window);
     let disk = Disk::copy_of(&first.join("disk.img"), "slots");
-    let options = Options { persist: true, ..Options::new(disk.path()) };
+    let stick = disk.path().with_extension("stick");
+    let on_fat = [("README.TXT", first.join("report.txt")), ("update.bundle", bundle_of(&second))];
+    stick::write(&stick, &on_fat, &[("older.bundle", bundle_of(&third))]);
+    let options = Options { persist: true, stick: Some(stick), ..Options::new(disk.path()) };
     let mut machine = Machine::boot("slots-a-b-a", &options);
     machine.expect("system ready", LONG);
 
@@ -112,40 +124,48 @@ fn updates_go_from_slot_to_slot_and_bad_bundles_change_nothing() {
     flipped[100] ^= 1;
     refused(&mut machine, &flipped, "sign");
     refused(&mut machine, b"not a bundle at all", "bundle");
+    refused(&mut machine, &fs::read(bundle_of(&twin())).unwrap(), "the bundle is for aarch64-twin");
     let (code, said) = machine.execute(&["update", "cancel"], io::empty());
     assert_eq!(code, 1, "nothing to cancel: {said}");
     // Cut short, it has been written in part: the other slot is empty, the running one is not.
     let (code, said) = machine.execute(&["update", "install", "-"], &good[..middle]);
     assert_eq!(code, 2, "{said}");
-    assert_eq!(status(&mut machine)["slots"]["record"]["b"]["state"], "empty");
+    assert_eq!(machine.status()["slots"]["record"]["b"]["state"], "empty");
 
-    install(&mut machine, &second);
+    let (code, said) = machine.execute(&["update", "install", "usb:none.bundle"], io::empty());
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("sda1 has none; sda2 has none"), "{said}");
+
+    // The newest bundle of the first volume that has one: the FAT.
+    install_from(&mut machine, "usb:");
     is_committed(&mut machine, "B", 1);
-    let now = status(&mut machine);
+    let now = machine.status();
     assert_eq!(now["slots"]["running"], "b");
     assert_eq!(now["boot"]["version"], "2.0");
     assert_eq!(now["slots"]["record"]["b"]["state"], "proven");
 
-    install(&mut machine, &third);
+    // Only the ext4 volume has a file of this name.
+    install_from(&mut machine, "usb:older.bundle");
     is_committed(&mut machine, "A", 1);
-    let now = status(&mut machine);
+    let now = machine.status();
     assert_eq!((&now["boot"]["version"], &now["slots"]["running"]), (&"3.0".into(), &"a".into()));
     // Slot B still holds 2.0, so that far back is allowed, and no further.
     refused(&mut machine, &fs::read(first.join("update.bundle")).unwrap(), "rollback index 1");
 
     let (code, said) = machine.execute(&["rollback"], io::empty());
     assert_eq!(code, 0, "{said}");
-    restart(&mut machine);
+    machine.restart(LONG);
     machine.expect("slot B: proven", LONG);
     machine.expect("system ready", LONG);
-    assert_eq!(status(&mut machine)["boot"]["version"], "2.0");
+    assert_eq!(machine.status()["boot"]["version"], "2.0");
     machine.power_off(LONG);
 }
 
 /// Installs a system that fails, sees it tried three times and the old one come back, and returns
 /// what the device says about it.
 fn fails_three_times(machine: &mut Machine, outputs: &Path) -> Value {
-    let (code, said) = machine.execute(&["update", "install", "-"], bundle(outputs));
+    let bundle = File::open(bundle_of(outputs)).unwrap();
+    let (code, said) = machine.execute(&["update", "install", "-"], bundle);
     assert_eq!(code, 0, "{said}");
     machine.execute(&["reboot"], io::empty());
     for trial in 1..=3 {
@@ -153,7 +173,7 @@ fn fails_three_times(machine: &mut Machine, outputs: &Path) -> Value {
     }
     machine.expect("slot A: proven", LONG);
     machine.expect("system ready", LONG);
-    status(machine)
+    machine.status()
 }
 
 #[test]
@@ -221,7 +241,7 @@ fn a_disk_with_two_bad_slots_starts_in_safe_mode_and_one_that_cannot_be_written_
     machine.expect("safe mode", LONG);
     machine.expect("iota init: [", LONG);
     machine.expect("network eth0", LONG);
-    let now = status(&mut machine);
+    let now = machine.status();
     assert_eq!(now["boot"]["safe"], true, "{now}");
     assert_eq!(now["engine"]["ready"], false, "{now}");
     machine.power_off(LONG);
@@ -236,6 +256,19 @@ fn a_disk_with_two_bad_slots_starts_in_safe_mode_and_one_that_cannot_be_written_
     machine.expect("record: rebuilt from the manifests", LONG);
     machine.expect("slot A: proven", LONG);
     machine.expect("system ready", LONG);
-    assert_eq!(status(&mut machine)["slots"]["record"]["a"]["state"], "proven");
+    assert_eq!(machine.status()["slots"]["record"]["a"]["state"], "proven");
+    machine.power_off(LONG);
+    drop(machine);
+
+    let options = Options { read_only: true, ..Options::new(disk.path()) };
+    let mut machine = Machine::boot("slots-read-only", &options);
+    machine.expect("slot A: proven", LONG);
+    machine.expect("data NOT mounted", LONG);
+    machine.expect("system ready", LONG);
+    assert_eq!(machine.status()["slots"]["record"]["a"]["state"], "proven");
+    let bundle = File::open(bundle_of(&variant("2.0", 2, short_window))).unwrap();
+    let (code, said) = machine.execute(&["update", "install", "-"], bundle);
+    assert_eq!(code, 2, "{said}");
+    assert!(said.contains("the disk vda is read-only, so nothing was changed"), "{said}");
     machine.power_off(LONG);
 }
