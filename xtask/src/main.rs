@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod check;
+mod picture;
 mod process;
 mod repro;
 mod sim;
@@ -21,6 +22,7 @@ cargo xtask VERB
   sim      cuts the power of simulated devices at every write: --states N --seed S
   fuzz     feeds the parsers with garbled input: TARGET --seconds N
   bench    measures builds and writers beside other programs and prints one table
+  picture  runs an image and makes the README's picture of what was printed
   tidy     only the rules about the source itself
 ";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "repro" => repro::run(rest),
         "sim" | "fuzz" => sim::run(verb, rest),
         "bench" => bench::run(rest),
+        "picture" => picture::run(),
         "tidy" => tidy::run(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
