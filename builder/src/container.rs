@@ -12,38 +12,65 @@ use crate::error::{Context, Error, Result};
 use crate::oci;
 use crate::tree::{Content, Kind, Node, TreePath};
 
+/// As other images have it.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Where archives lie in the root.
 const DIRECTORY: &str = "usr/share/iota/images";
 
-/// A container made from one static program of a Debian package.
+/// A container.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Definition {
-    /// Name of the container and of its image, `iota/NAME`.
+    /// Name of the container.
     pub name: String,
     /// Why it ships.
     pub reason: String,
+    /// What it runs.
+    pub image: Image,
+    /// Network as the engine names it.
+    pub network: String,
+    /// Ports as `HOST:CONTAINER`.
+    #[serde(default)]
+    pub publish: Vec<String>,
+    /// When it is started.
+    #[serde(default)]
+    pub start: Start,
+}
+
+/// What a container runs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Image {
+    /// An image of its own, `iota/NAME`.
+    Own(OwnImage),
+    /// The image of the container with this name.
+    Of(String),
+}
+
+/// An image made from one static program of a Debian package.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OwnImage {
     /// The Debian package that has the program.
     pub package: String,
     /// Absolute path of the program in the package.
     pub program: String,
     /// Links to the program in the container's `/bin`.
     pub applets: Vec<String>,
-    /// Network as the engine names it.
-    pub network: String,
-    /// Ports as `HOST:CONTAINER`.
-    #[serde(default)]
-    pub publish: Vec<String>,
     /// Program and arguments.
     pub command: Vec<String>,
 }
 
-/// A container image ready for the root.
-pub struct Made {
-    /// The archive's place and node in the root.
-    pub node: (TreePath, Node),
-    /// What the agent runs.
-    pub container: ondisk::system::Container,
+/// When a container is started.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Start {
+    /// With the system.
+    #[default]
+    Boot,
+    /// When somebody wants it.
+    OnDemand,
 }
 
 impl Definition {
@@ -59,17 +86,42 @@ impl Definition {
         Ok(definition)
     }
 
-    /// Makes the image archive from the files of the definition's package.
+    /// What the agent runs.
+    pub fn entry(&self) -> Result<ondisk::system::Container> {
+        let image = match &self.image {
+            Image::Own(_) => &self.name,
+            Image::Of(other) => other,
+        };
+        Ok(ondisk::system::Container {
+            name: self.name.clone(),
+            image: format!("/{DIRECTORY}/{image}.tar"),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            network: self.network.clone(),
+            publish: self.publish.iter().map(|ports| publish(ports)).collect::<Result<_>>()?,
+            on_demand: self.start == Start::OnDemand,
+        })
+    }
+}
+
+impl OwnImage {
+    /// Makes the image archive of container `name` from the files of the package: its place and
+    /// node in the root.
     ///
     /// Errors: the package does not have the program; a name that engines refuse.
-    pub fn make(&self, files: &[(TreePath, Node)], architecture: Architecture) -> Result<Made> {
+    pub fn make(
+        &self,
+        name: &str,
+        files: &[(TreePath, Node)],
+        architecture: Architecture,
+    ) -> Result<(TreePath, Node)> {
         let applets: Vec<&str> = self.applets.iter().map(String::as_str).collect();
         let tree = oci::busybox_tree(self.find_program(files)?, &applets)?;
         let command: Vec<&str> = self.command.iter().map(String::as_str).collect();
-        let path = "PATH=/bin".split_once('=').map(|(key, value)| (key.into(), value.into()));
+        let path = PATH.split_once('=').map(|(key, value)| (key.into(), value.into()));
         let environment: BTreeMap<String, String> = path.into_iter().collect();
         let archive = oci::Image {
-            name: &format!("iota/{}", self.name),
+            name: &format!("iota/{name}"),
             tag: "latest",
             architecture: match architecture {
                 Architecture::Aarch64 => oci::Architecture::Arm64,
@@ -79,18 +131,9 @@ impl Definition {
             environment: &environment,
         }
         .build()?;
-        let path = TreePath::new(format!("{DIRECTORY}/{}.tar", self.name))?;
-        let origin: Arc<str> = format!("container {}", self.name).into();
-        let container = ondisk::system::Container {
-            name: self.name.clone(),
-            image: format!("/{DIRECTORY}/{}.tar", self.name),
-            arguments: Vec::new(),
-            environment: Vec::new(),
-            network: self.network.clone(),
-            publish: self.publish.iter().map(|ports| publish(ports)).collect::<Result<_>>()?,
-        };
-        let node = Node::file(Content::bytes(archive.bytes), 0o644, origin);
-        Ok(Made { node: (path, node), container })
+        let path = TreePath::new(format!("{DIRECTORY}/{name}.tar"))?;
+        let origin: Arc<str> = format!("container {name}").into();
+        Ok((path, Node::file(Content::bytes(archive.bytes), 0o644, origin)))
     }
 
     fn find_program(&self, files: &[(TreePath, Node)]) -> Result<Content> {
@@ -118,6 +161,7 @@ fn publish(ports: &str) -> Result<Publish> {
 mod tests {
     use super::*;
 
+    const CONSOLE: &str = include_str!("../../rootfs/containers/console.toml");
     const HELLO: &str = include_str!("../../rootfs/containers/hello.toml");
 
     #[test]
@@ -125,11 +169,20 @@ mod tests {
         let definition = Definition::parse(HELLO, "hello").unwrap();
         let busybox = Node::file(Content::bytes(*b"\x7fELF"), 0o755, "busybox-static");
         let files = [(TreePath::new("usr/bin/busybox").unwrap(), busybox)];
-        let made = definition.make(&files, Architecture::Aarch64).unwrap();
-        assert_eq!(made.container.publish, [Publish { host: 80, container: 80 }]);
-        assert_eq!(made.node.0.display(), "/usr/share/iota/images/hello.tar");
-        let error = definition.make(&[], Architecture::Aarch64).err().unwrap();
+        let Image::Own(image) = &definition.image else { panic!("{definition:?}") };
+        let made = image.make("hello", &files, Architecture::Aarch64).unwrap();
+        let entry = definition.entry().unwrap();
+        assert_eq!(entry.publish, [Publish { host: 80, container: 80 }]);
+        assert_eq!(made.0.display(), entry.image);
+        let error = image.make("hello", &[], Architecture::Aarch64).err().unwrap();
         assert_eq!(error.to_string(), "package busybox-static has no program /usr/bin/busybox");
+    }
+
+    #[test]
+    fn the_console_runs_the_other_ones_image_when_somebody_logs_in() {
+        let console = Definition::parse(CONSOLE, "console").unwrap().entry().unwrap();
+        let hello = Definition::parse(HELLO, "hello").unwrap().entry().unwrap();
+        assert_eq!((console.image, console.on_demand), (hello.image, true));
     }
 
     #[test]

@@ -477,7 +477,17 @@ mod tests {
         assert_eq!(
             names,
             [
-                "config", "network", "time", "commands", "containerd", "docker", "agent", "grow",
+                "config",
+                "identity",
+                "network",
+                "time",
+                "names",
+                "ssh",
+                "commands",
+                "containerd",
+                "docker",
+                "agent",
+                "grow",
                 "health"
             ]
         );
@@ -488,7 +498,11 @@ mod tests {
             .filter(|service| !service.skip_in_safe_mode)
             .map(|service| &*service.name)
             .collect();
-        assert_eq!(safe, ["config", "network", "time", "commands"], "what is left without an engine");
+        assert_eq!(
+            safe,
+            ["config", "identity", "network", "time", "names", "ssh", "commands"],
+            "what is left without an engine"
+        );
         assert!(matches!(&system.service("docker").unwrap().ready,
             Ready::Http { socket, path } if socket == "/run/docker.sock" && path == "/_ping"));
         let text = system.encode().unwrap();

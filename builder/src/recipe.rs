@@ -6,6 +6,7 @@ use ondisk::trust::Trust;
 
 use crate::assemble::{self, Package, Parts};
 use crate::board::Board;
+use crate::container::Image;
 use crate::definitions::Definitions;
 use crate::elf::{self, Providers};
 use crate::error::{Context, Error, Result};
@@ -129,11 +130,12 @@ fn system(definitions: &Definitions, packages: &[Unpacked]) -> Result<Vec<(TreeP
     let mut nodes = Vec::new();
     let mut containers = Vec::new();
     for definition in &definitions.containers {
-        let found = packages.iter().find(|package| *package.name == *definition.package);
-        let files: &Files = found.map_or(&[], |package| &package.entries);
-        let made = definition.make(files, definitions.board.architecture)?;
-        nodes.push(made.node);
-        containers.push(made.container);
+        if let Image::Own(image) = &definition.image {
+            let found = packages.iter().find(|package| *package.name == *image.package);
+            let files: &Files = found.map_or(&[], |package| &package.entries);
+            nodes.push(image.make(&definition.name, files, definitions.board.architecture)?);
+        }
+        containers.push(definition.entry()?);
     }
     let (led, engine) = (definitions.board.led.as_ref(), Some(&definitions.engine));
     let system: System = definitions.host.describe(led, engine, &containers)?;

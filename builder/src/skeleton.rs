@@ -50,6 +50,9 @@ struct User {
     id: u32,
     group: u32,
     home: String,
+    /// Nobody logs in without one.
+    #[serde(default = "no_shell")]
+    shell: String,
     reason: String,
 }
 
@@ -59,6 +62,10 @@ struct Group {
     name: String,
     id: u32,
     reason: String,
+}
+
+fn no_shell() -> String {
+    "/nonexistent".to_owned()
 }
 
 impl Skeleton {
@@ -114,8 +121,8 @@ impl Skeleton {
     /// `*` where the password would be: no login, and no shadow file to look into. See passwd(5).
     fn passwd(&self) -> String {
         self.user.iter().fold(String::new(), |mut text, user| {
-            let User { name, id, group, home, .. } = user;
-            let _ = writeln!(text, "{name}:*:{id}:{group}::{home}:/nonexistent");
+            let User { name, id, group, home, shell, .. } = user;
+            let _ = writeln!(text, "{name}:*:{id}:{group}::{home}:{shell}");
             text
         })
     }

@@ -28,7 +28,7 @@ pub const KEYS: &[Key] = &[
         default: "the image's, `iota`",
         example: "hostname = \"kiosk-7\"",
         text: "Name of the device. It is also told to DHCP servers, many of which give it a name \
-               in the local network.",
+               in the local network, and the device itself answers to NAME.local.",
     },
     Key {
         path: "network.dns",
@@ -70,6 +70,24 @@ pub const KEYS: &[Key] = &[
         example: "servers = [\"192.168.1.1\"]",
         text: "Servers that are asked for the time (NTP), in place of the image's. A port that is \
                not 123 follows the name, or the address of IPv4, after a colon.",
+    },
+    Key {
+        path: "ssh.keys",
+        expected: "a list of 1 to 32 public keys, each a line of a file such as \
+                   ~/.ssh/id_ed25519.pub, in quotes",
+        default: "there is no SSH server",
+        example: "keys = [\"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkFG14uhMzsA/P6\
+                  XR4xFVZ7v5HlZmbImE7M3BxGSxtE anna@mill\"]",
+        text: "Who may log in, as root, with SSH: see [access.md](access.md). There are no \
+               passwords.",
+    },
+    Key {
+        path: "console.image",
+        expected: "a name of a container image, such as \"docker.io/library/debian:13\"",
+        default: "a shell that the image carries",
+        example: "image = \"docker.io/library/debian:13\"",
+        text: "The container that a login opens; it needs `sh` and `sleep`. Fetched at the first \
+               login. If that fails, the image's own is opened.",
     },
     Key {
         path: "health.window-s",

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod network;
 pub mod problem;
 pub mod reference;
+pub mod ssh;
 pub mod suggest;
 pub mod sysctls;
 pub mod text;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use network::{Address, Interface};
 pub use problem::{Problem, Problems};
+pub use ssh::PublicKey;
 pub use time::TimeServer;
 
 /// Name of the file, in the top directory of the boot partition.
@@ -53,6 +55,8 @@ pub struct Config {
     interfaces: Vec<Interface>,
     time_servers: Vec<TimeServer>,
     health_window_s: Option<u32>,
+    ssh_keys: Vec<PublicKey>,
+    console_image: Option<String>,
     sysctls: Vec<(&'static str, u32)>,
 }
 
@@ -85,6 +89,16 @@ impl Config {
     /// Seconds for which everything has to run before an update is kept.
     pub fn health_window_s(&self) -> Option<u32> {
         self.health_window_s
+    }
+
+    /// Keys of those who may log in; without one, nobody can.
+    pub fn ssh_keys(&self) -> &[PublicKey] {
+        &self.ssh_keys
+    }
+
+    /// The container image that a login opens, if the owner chose one.
+    pub fn console_image(&self) -> Option<&str> {
+        self.console_image.as_deref()
     }
 
     /// Kernel settings, sorted by name.

@@ -17,6 +17,13 @@ impl fmt::Display for Config {
             let servers = self.time_servers.iter().map(quoted).collect::<Vec<_>>();
             format!("[time]\nservers = [{}]\n", servers.join(", "))
         });
+        let ssh = (!self.ssh_keys.is_empty()).then(|| {
+            let keys: String =
+                self.ssh_keys.iter().map(|key| format!("    \"{key}\",\n")).collect();
+            format!("[ssh]\nkeys = [\n{keys}]\n")
+        });
+        let image = self.console_image.as_ref();
+        let console = image.map(|image| format!("[console]\nimage = {}\n", quoted(image)));
         let health = self.health_window_s.map(|s| format!("[health]\nwindow-s = {s}\n"));
         let mut sysctls = String::from("[sysctl]\n");
         for (name, value) in &self.sysctls {
@@ -26,7 +33,7 @@ impl fmt::Display for Config {
         let hostname = self.hostname.as_ref().map(|name| format!("hostname = {}\n", quoted(name)));
         let first = hostname.into_iter().chain(network);
         let interfaces = self.interfaces.iter().map(interface);
-        let last = time.into_iter().chain(health).chain(sysctls);
+        let last = time.into_iter().chain(ssh).chain(console).chain(health).chain(sysctls);
         let parts: Vec<String> = first.chain(interfaces).chain(last).collect();
         // An empty file would not be read back: it is what a lost write leaves.
         out.write_str(if parts.is_empty() { "# nothing is set\n" } else { "" })?;

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::network::{self, Address, Interface};
 use crate::problem::{Problem, Problems};
+use crate::ssh::{self, PublicKey};
 use crate::time::{self, TimeServer};
 use crate::{Config, keys, suggest, sysctls};
 
@@ -67,6 +68,8 @@ impl<'t> Reader<'t> {
                 "hostname" => config.hostname = self.hostname(value),
                 "network" => self.network(value, &mut config),
                 "time" => config.time_servers = self.time(value),
+                "ssh" => config.ssh_keys = self.ssh(value),
+                "console" => config.console_image = self.console(value),
                 "health" => config.health_window_s = self.health(value),
                 keys::SYSCTL => self.sysctls(value, &mut config),
                 _ => {}
@@ -181,6 +184,37 @@ impl<'t> Reader<'t> {
         self.servers("time.servers", value, 8, time::server)
     }
 
+    fn ssh(&mut self, value: &Value<'t>) -> Vec<PublicKey> {
+        const PATH: &str = "ssh.keys";
+        let Some(table) = self.table("ssh", value) else { return Vec::new() };
+        let known = self.known("ssh", table);
+        let Some((_, value)) = known.into_iter().next() else { return Vec::new() };
+        let Some(list) = self.list(PATH, value, 32, "keys") else { return Vec::new() };
+        let mut keys: Vec<PublicKey> = Vec::new();
+        for value in list {
+            let Some(key) = self.parsed(PATH, value, ssh::public_key) else { continue };
+            if keys.iter().any(|other| other.is_same(&key)) {
+                self.wrong(value.span(), PATH, "this key is there twice".to_owned());
+            }
+            keys.push(key);
+        }
+        keys
+    }
+
+    fn console(&mut self, value: &Value<'t>) -> Option<String> {
+        let table = self.table("console", value)?;
+        let known = self.known("console", table);
+        let (_, image) = known.into_iter().next()?;
+        self.parsed("console.image", image, |name| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"./:@_-".contains(&byte);
+            let good = (1..=255).contains(&name.len()) && name.bytes().all(plain);
+            match good && name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+                true => Ok(name.to_owned()),
+                false => Err("no name of an image".to_owned()),
+            }
+        })
+    }
+
     fn health(&mut self, value: &Value<'t>) -> Option<u32> {
         let table = self.table("health", value)?;
         let known = self.known("health", table);
@@ -203,6 +237,25 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// A list of at least one and at most so many of what `what` says.
+    fn list<'a>(
+        &mut self,
+        path: &str,
+        value: &'a Value<'t>,
+        most: usize,
+        what: &str,
+    ) -> Option<&'a [Value<'t>]> {
+        let DeValue::Array(list) = value.get_ref() else {
+            let message = format!("{}, not a list", kind(value.get_ref()));
+            self.wrong(value.span(), path, message);
+            return None;
+        };
+        if list.is_empty() || list.len() > most {
+            self.wrong(value.span(), path, format!("{} {what}", list.len()));
+        }
+        Some(list)
+    }
+
     /// A list of at least one and at most so many different servers of a kind.
     fn servers<T: PartialEq + core::fmt::Display>(
         &mut self,
@@ -211,16 +264,9 @@ impl<'t> Reader<'t> {
         most: usize,
         parse: fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        let DeValue::Array(list) = value.get_ref() else {
-            let message = format!("{}, not a list", kind(value.get_ref()));
-            self.wrong(value.span(), path, message);
-            return Vec::new();
-        };
-        if list.is_empty() || list.len() > most {
-            self.wrong(value.span(), path, format!("{} addresses", list.len()));
-        }
+        let Some(list) = self.list(path, value, most, "addresses") else { return Vec::new() };
         let mut servers = Vec::new();
-        for value in list.iter() {
+        for value in list {
             let Some(server) = self.parsed(path, value, parse) else { continue };
             if servers.contains(&server) {
                 self.wrong(value.span(), path, format!("{server} is there twice"));

@@ -29,6 +29,14 @@ address = "10.0.0.5/8"
 [time]
 servers = ["ntp.example.org", "10.0.0.1:1123"]
 
+[ssh]
+keys = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkFG14uhMzsA/P6XR4xFVZ7v5HlZmbImE7M3BxGSxtE anna@mill",
+]
+
+[console]
+image = "docker.io/library/debian:13"
+
 [health]
 window-s = 120
 
@@ -80,6 +88,14 @@ fn a_file_with_every_key_is_read_and_printed() {
 
         [time]
         servers = ["ntp.example.org", "10.0.0.1:1123"]
+
+        [ssh]
+        keys = [
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkFG14uhMzsA/P6XR4xFVZ7v5HlZmbImE7M3BxGSxtE anna@mill",
+        ]
+
+        [console]
+        image = "docker.io/library/debian:13"
 
         [health]
         window-s = 120
@@ -321,7 +337,7 @@ fn a_problem_shows_its_line_without_what_would_control_a_terminal() {
         iota.toml:2:1: `ä` is not a key
           2 | "ä" = 1
             | ^
-        hint: there are hostname, network, time, health, sysctl
+        hint: there are hostname, network, time, ssh, console, health, sysctl
     "#]]
     .assert_eq(&rendered("hostname = 5\n\"ä\" = 1\n"));
     expect![[r#"

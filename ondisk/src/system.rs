@@ -50,6 +50,10 @@
 //!   environment TERM=dumb
 //!   network none
 //!   publish 8080:80
+//! container console
+//!   image /usr/share/iota/images/hello.tar
+//!   network host
+//!   start on-demand                    not with the system, but when somebody wants it
 //! ```
 //!
 //! What PID 1 does without being told is not here: the kernel's own file systems, /run, /tmp,
@@ -289,6 +293,8 @@ pub struct Container {
     pub network: String,
     /// Ports of the host that lead into the container.
     pub publish: Vec<Publish>,
+    /// Started when somebody wants it, not with the system.
+    pub on_demand: bool,
 }
 
 /// A TCP port of the host that leads into a container.

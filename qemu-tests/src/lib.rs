@@ -1,10 +1,10 @@
 //! Proves the parts together, in virtual machines and by foreign tools; never shipped.
 //!
 //! Reading order: [`image`] (builds the image under test once) → [`disk`] (copies and damages it) →
-//! [`machine`] (boots it, perhaps with a [`stick`]) → [`console`] (waits for what the guest says).
-//! Then [`write_log`] (what a guest wrote) → [`cuts`] (what of it a power cut leaves). Tests lie in
-//! `tests/it`; those that need minutes run when `RUN_SLOW_TESTS` is set, as `cargo xtask test`
-//! does. What `cargo xtask bench` measures is in [`bench`].
+//! [`machine`] (boots it, perhaps with a [`stick`]; [`ssh`] logs in) → [`console`] (waits for what
+//! the guest says). Then [`write_log`] (what a guest wrote) → [`cuts`] (what of it a power cut
+//! leaves). Tests lie in `tests/it`; those that need minutes run when `RUN_SLOW_TESTS` is set, as
+//! `cargo xtask test` does. What `cargo xtask bench` measures is in [`bench`].
 #![allow(clippy::unwrap_used, reason = "only tests are here: what fails is a test, and says where")]
 
 pub mod bench;
@@ -16,6 +16,7 @@ pub mod image;
 pub mod machine;
 pub mod sim;
 pub mod simdisk;
+pub mod ssh;
 pub mod stick;
 pub mod time_server;
 pub mod tools;

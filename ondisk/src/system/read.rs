@@ -233,6 +233,7 @@ impl Container {
             environment: Vec::new(),
             network: "none".to_owned(),
             publish: Vec::new(),
+            on_demand: false,
         }
     }
 
@@ -247,6 +248,7 @@ impl Container {
                 let publish = Publish { host: number(host)?, container: number(container)? };
                 self.publish.push(publish);
             }
+            "start" if value == "on-demand" => self.on_demand = true,
             _ => return Ok(false),
         }
         Ok(true)

@@ -84,6 +84,9 @@ impl Container {
         for Publish { host, container } in &self.publish {
             line(text, "  publish ", format_args!("{host}:{container}"));
         }
+        if self.on_demand {
+            line(text, "  start ", "on-demand");
+        }
     }
 }
 

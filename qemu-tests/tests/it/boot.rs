@@ -1,12 +1,13 @@
 //! A disk that is booted, used, switched off and booted again.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use builder::host::qemu::{Forward, Options};
 use qemu_tests::disk::Disk;
 use qemu_tests::machine::Machine;
+use qemu_tests::ssh::Person;
 use qemu_tests::{image, slow_tests_wanted, tools};
 use serde_json::{Value, json};
 
@@ -17,13 +18,21 @@ const LONG: Duration = Duration::from_secs(400);
 const GROWTH_BYTES: u64 = 1 << 30;
 
 /// What the owner of the disk put onto it.
-const CONFIG: &str = "\
+fn config_of(owner: &Person) -> String {
+    let key = owner.public_key();
+    format!(
+        "\
 # Kiosk 7, by the window.
 hostname = \"kiosk-7\"
 
+[ssh]
+keys = [\"{key}\"]
+
 [sysctl]
 vm.max_map_count = 262144
-";
+"
+    )
+}
 
 /// The container's answer on port 80.
 const GREETING: &str = "Hello from a container";
@@ -33,13 +42,18 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     if !slow_tests_wanted() {
         return;
     }
-    let mut disk = Disk::flashed_with_config(image::outputs(), "boot", CONFIG);
+    let (owner, stranger) = (Person::new("anna@mill", 1), Person::new("eve@dark", 2));
+    let mut disk = Disk::flashed_with_config(image::outputs(), "boot", &config_of(&owner));
     disk.enlarge(GROWTH_BYTES);
     let before = disk.system_digests();
-    let port = free_port();
+    let (port, ssh, names) = (free_port(), free_port(), free_port());
     let options = Options {
         persist: true,
-        forwards: vec![Forward { host: port, guest: 80 }],
+        forwards: vec![
+            Forward { host: port, guest: 80, udp: false },
+            Forward { host: ssh, guest: 22, udp: false },
+            Forward { host: names, guest: 5353, udp: true },
+        ],
         ..Options::new(disk.path())
     };
 
@@ -54,6 +68,10 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     tells(&mut machine, &["logs", "hello"], GREETING);
     tells(&mut machine, &["logs", "kernel"], "Linux version ");
     tells(&mut machine, &["status", "--memory"], " MiB  dockerd (");
+    lets_in(&owner, ssh);
+    let id = machine_id(&owner, ssh);
+    lets_nobody_else_in(&stranger, ssh);
+    is_found_by_its_name(names);
     machine.power_off(LONG);
     let said = machine.console.log();
     drop(machine);
@@ -71,6 +89,9 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     follows_the_stages(&mut machine);
     machine.expect("container hello", LONG);
     answers(port);
+    // The same host, as the client sees it, with the key that was good before.
+    says(&owner.runs(ssh, &["iota", "status"], ""), 0, "container  hello");
+    assert_eq!(machine_id(&owner, ssh), id, "another device since the restart");
     let problem = "iota.toml: line 2, column 1: `hostnome` is not a key";
     has_config(&mut machine, &json!({ "source": "last-good", "problem": problem }));
     machine.power_off(LONG);
@@ -125,6 +146,55 @@ fn tells(machine: &mut Machine, command: &[&str], expected: &str) {
     let (code, text) = machine.execute(command, std::io::empty());
     assert_eq!(code, 0, "{text}");
     assert!(text.contains(expected), "{command:?}: {text}");
+}
+
+/// Whoever has a key gets what is promised: the command, a shell with input, exit code and a
+/// terminal, and the engine.
+fn lets_in(owner: &Person, port: u16) {
+    let status = owner.runs(port, &["iota", "status", "--json"], "");
+    says(&status, 0, "\"hostname\":\"kiosk-7\"");
+    let line = "echo on $(uname -m); cat; iota status | grep ^slot; exit 3";
+    let console = owner.runs(port, &[line], "typed\n");
+    says(&console, 3, "on aarch64\ntyped\nslot");
+    let shell = owner.types(port, "tty && echo $((6 * 7)) && exit 4\n");
+    says(&shell, 4, "\n42\r\n");
+    says(&shell, 4, "/dev/pts/");
+    says(&owner.docker(port, &["ps"]), 0, "hello");
+}
+
+/// As programs in containers find it.
+fn machine_id(owner: &Person, port: u16) -> String {
+    let output = owner.runs(port, &["cat /host/etc/machine-id"], "");
+    let id = tools::text_of(&output);
+    assert!(id.len() == 33 && id.trim_end().bytes().all(|b| b.is_ascii_hexdigit()), "{id:?}");
+    id
+}
+
+fn lets_nobody_else_in(stranger: &Person, port: u16) {
+    let refused = stranger.runs(port, &["iota", "status"], "");
+    says(&refused, 255, "Permission denied (publickey)");
+}
+
+/// Asks for `kiosk-7.local` as RFC 6762, section 6.7, lets simple clients ask.
+fn is_found_by_its_name(port: u16) {
+    let question = b"\x07kiosk-7\x05local\0\0\x01\0\x01";
+    let query = [&[0, 42, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], &question[..]].concat();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut answer = [0; 512];
+    let length = (0..20).find_map(|_| {
+        socket.send_to(&query, (Ipv4Addr::LOCALHOST, port)).unwrap();
+        socket.recv(&mut answer).ok()
+    });
+    let answer = &answer[..length.expect("nobody answers to kiosk-7.local")];
+    let address = [10, 0, 2, 15]; // the first that QEMU's DHCP server gives
+    assert!(answer.windows(4).any(|bytes| bytes == address), "{answer:?}");
+}
+
+fn says(output: &std::process::Output, code: i32, expected: &str) {
+    let text = tools::text_of(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(text.contains(expected), "{expected:?} is not in {text:?}");
 }
 
 /// The program that keeps the time has not ended since its first start: nothing else would tell.

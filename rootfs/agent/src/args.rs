@@ -1,6 +1,7 @@
 //! The command line. A few verbs and two options need no parser from elsewhere.
 
 use crate::own_config::parts::Part;
+use crate::shell::Session;
 use crate::update::Change;
 
 /// What `iota --help` prints.
@@ -27,6 +28,8 @@ Commands:
   services               Run the containers of this image (started by PID 1)
   health                 Judge a system on trial, and commit it when it is fit (started by PID 1)
   grow                   Let the data partition take all of the disk (started by PID 1)
+  identity               Give this device its machine id (started by PID 1)
+  ssh-server             Let those log in whose keys iota.toml has (started by PID 1)
   network-hook           Take over a network change (run by dhcpcd)
   command-port           Run commands for the host of this virtual machine (started by PID 1)
 
@@ -87,6 +90,12 @@ pub enum Verb {
         /// By this process itself.
         now: bool,
     },
+    /// Give the device its machine id.
+    Identity,
+    /// Let people log in.
+    SshServer,
+    /// What somebody who logged in wants.
+    Shell(Session),
     /// Take over a network change.
     NetworkHook,
     /// Run commands for the host of a virtual machine.
@@ -130,6 +139,10 @@ impl Args {
         let (program, rest) = arguments.split_first().map_or(("", arguments), |(name, rest)| {
             (name.rsplit('/').next().unwrap_or_default(), rest)
         });
+        // The SSH server puts a `-` before the name of a shell that begins a login.
+        if matches!(program, "shell" | "-shell") {
+            return Ok(Self { verb: Verb::Shell(Session::of(rest)?), ..args });
+        }
         let mut words = Vec::new();
         let mut flags = Flags::default();
         let mut rest = rest.iter().map(String::as_str);
@@ -241,6 +254,8 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "grow" => Verb::Grow,
         "reboot" => Verb::Reboot { now },
         "poweroff" => Verb::PowerOff { now },
+        "identity" => Verb::Identity,
+        "ssh-server" => Verb::SshServer,
         "network-hook" => Verb::NetworkHook,
         "command-port" => Verb::CommandPort,
         other => return Err(format!("there is no command `{other}`")),
@@ -286,6 +301,11 @@ mod tests {
             ),
             ("iota services", Verb::Services),
             ("iota grow", Verb::Grow),
+            ("iota identity", Verb::Identity),
+            ("iota ssh-server", Verb::SshServer),
+            ("/usr/lib/iota/shell", Verb::Shell(Session::Console(None))),
+            ("-shell", Verb::Shell(Session::Console(None))),
+            ("shell -c ls", Verb::Shell(Session::Console(Some("ls".to_owned())))),
             ("iota network-hook", Verb::NetworkHook),
             ("/usr/lib/iota/network-hook", Verb::NetworkHook),
         ] {

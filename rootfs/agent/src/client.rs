@@ -181,6 +181,11 @@ impl<S: Read> Response<S> {
         }
     }
 
+    /// The connection itself.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// The whole body, if it is no longer than a document.
     pub fn document(mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();

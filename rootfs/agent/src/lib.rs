@@ -1,8 +1,8 @@
 //! The device's own command `iota`: talks to the engine, keeps the declared containers, reports.
 //!
 //! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`];
-//! for updates [`update`] → [`own_disk`] → [`apply`]; for the data partition [`growth`]; for the
-//! owner's `iota.toml` [`own_config`].
+//! for people who log in [`ssh`] → [`shell`]; for updates [`update`] → [`own_disk`] → [`apply`];
+//! for the data partition [`growth`]; for the owner's `iota.toml` [`own_config`].
 
 pub mod apply;
 pub mod archive;
@@ -13,6 +13,7 @@ pub mod engine;
 pub mod growth;
 pub mod health;
 pub mod http;
+pub mod identity;
 pub mod led;
 pub mod logs;
 pub mod memory;
@@ -23,7 +24,9 @@ pub mod own_disk;
 pub mod port;
 pub mod read_ahead;
 pub mod services;
+pub mod shell;
 pub mod slots;
+pub mod ssh;
 pub mod status;
 pub mod stick;
 pub mod stream;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind::NotFound, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use agent::console::Console;
 use agent::engine::{self, Engine};
 use agent::growth;
 use agent::health::{self, Gate};
+use agent::identity;
 use agent::led::StatusLed;
 use agent::logs;
 use agent::memory::Memory;
@@ -19,7 +21,9 @@ use agent::own_config::disks::read_whole;
 use agent::own_config::{self, Places, Report, parts};
 use agent::own_disk::Devices;
 use agent::services::{Pace, Services};
+use agent::shell::{Session, console, pipe};
 use agent::slots::Slots;
+use agent::ssh;
 use agent::status::Status;
 use agent::update::{self, Change, Facts};
 use config::problem::document;
@@ -56,6 +60,9 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::PowerOff { now: true } => tell_pid_1(Signal::TERM),
         Verb::Reboot { now: false } => soon("reboot"),
         Verb::PowerOff { now: false } => soon("poweroff"),
+        Verb::Identity => machine_id(),
+        Verb::SshServer => ssh_server(),
+        Verb::Shell(ref session) => shell(session, &args.system),
         Verb::NetworkHook => network_hook(),
         Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),
     }
@@ -201,6 +208,41 @@ fn tell_pid_1(signal: Signal) -> Result<ExitCode, String> {
     rustix::process::kill_process(Pid::INIT, signal)
         .map(|()| ExitCode::SUCCESS)
         .map_err(|error| format!("cannot signal PID 1: {error}\nhint: this needs root"))
+}
+
+fn machine_id() -> Result<ExitCode, String> {
+    let console = Console::new(io::stdout());
+    identity::machine_id(&identity::Places::default(), &|line| console.say(line))
+        .map(|()| ExitCode::SUCCESS)
+}
+
+/// Without a report there are no keys either: nobody is let in by accident.
+fn ssh_server() -> Result<ExitCode, String> {
+    let report = Report::read(Report::path())?;
+    let console = Console::new(io::stdout());
+    let say = |line: &str| console.say(line);
+    ssh::serve(&ssh::Places::default(), &report.config, &say).map(|()| ExitCode::SUCCESS)
+}
+
+fn shell(session: &Session, path: &str) -> Result<ExitCode, String> {
+    match session {
+        Session::Iota(words) => {
+            let error = Command::new("/usr/bin/iota").args(words).exec();
+            Err(format!("/usr/bin/iota: {error}"))
+        }
+        Session::Engine => {
+            let system = read_system(path)?;
+            let engine = system.engine.ok_or("this image has no container engine")?;
+            pipe::dial(Path::new(&engine.socket)).map(|()| ExitCode::SUCCESS)
+        }
+        Session::Console(line) => {
+            let system = read_system(path)?;
+            let engine = open_engine(&system).ok_or("this image has no container engine")?;
+            let report = Report::read(Report::path()).ok();
+            let wanted = report.as_ref().and_then(|report| report.config.console_image());
+            console::open(engine.into(), &system, wanted, line.as_deref())
+        }
+    }
 }
 
 fn network_hook() -> Result<ExitCode, String> {

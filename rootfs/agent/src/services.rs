@@ -131,12 +131,14 @@ impl<'a> Services<'a> {
     /// Attends to the containers until the process is ended from outside.
     pub fn run(&self, containers: &[Container]) -> ! {
         self.wait_for_engine();
+        let containers: Vec<&Container> =
+            containers.iter().filter(|container| !container.on_demand).collect();
         *lock(&self.awaited) = containers.len();
         if containers.is_empty() {
             self.ready();
         }
         thread::scope(|scope| {
-            for container in containers {
+            for container in &containers {
                 scope.spawn(move || self.attend(container));
             }
             loop {

@@ -20,7 +20,7 @@ pub struct Status {
     pub slots: Result<Slots, String>,
     /// The engine's name, and its version and containers or why it does not answer.
     pub engine: Option<(String, Result<Answer, String>)>,
-    /// Names of the declared containers.
+    /// Names of the declared containers that are to run.
     pub declared: Vec<String>,
     /// The name that the kernel has for this device.
     pub hostname: String,
@@ -58,7 +58,12 @@ impl Status {
                 .engine
                 .as_ref()
                 .map(|described| (described.name.clone(), engine.map_or_else(unknown, ask))),
-            declared: system.containers.iter().map(|container| container.name.clone()).collect(),
+            declared: system
+                .containers
+                .iter()
+                .filter(|container| !container.on_demand)
+                .map(|container| container.name.clone())
+                .collect(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             config: Err("not looked at".to_owned()),
         }

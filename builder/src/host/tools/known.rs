@@ -36,7 +36,7 @@ const fn tool(
 
 /// All tools. Versions are those from which on the tests have been seen to pass, or that brought
 /// what the tests use.
-static KNOWN: [Known; 20] = [
+static KNOWN: [Known; 22] = [
     // 8.2 is the first that knows all of `-cpu max` that current firmware expects.
     Known {
         group: "qemu",
@@ -67,6 +67,12 @@ static KNOWN: [Known; 20] = [
     tool("dumpe2fs", "usr/sbin/dumpe2fs", "e2fsprogs", "-V", (1, 47)),
     tool("debugfs", "usr/sbin/debugfs", "e2fsprogs", "-V", (1, 47)),
     tool("cpio", "usr/bin/cpio", "cpio", "--version", (2, 12)),
+    Known { group: "access", ..tool("ssh", "usr/bin/ssh", "openssh-client", "-V", (8, 2)) },
+    // 18.09 brought `ssh://`.
+    Known {
+        group: "access",
+        ..tool("docker", "usr/bin/docker", "docker-cli", "--version", (18, 9))
+    },
     Known { group: "time", ..tool("chronyd", "usr/sbin/chronyd", "chrony", "--version", (4, 1)) },
     Known {
         group: "bmap",

@@ -12,18 +12,19 @@ use std::time::Duration;
 use ondisk::system::Container;
 use serde_json::{Map, Value, json};
 
-use super::{Engine, Found, Listed, State};
+use super::exec::console_body;
+use super::{Attached, Engine, Exec, Found, Listed, State};
 use crate::client::{self, Content, Error, Request, Response, Result, escape};
 use crate::time::Moment;
 
 /// The label that marks a container as made by `iota`, with what it was made from.
-const LABEL: &str = "iota.declaration";
+pub(super) const LABEL: &str = "iota.declaration";
 
 /// For answers that need no work. Long enough for a slow card under load.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For work: unpacking a large image onto a slow card.
-const LONG_PATIENCE: Duration = Duration::from_secs(30 * 60);
+pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// An engine behind a unix socket.
 #[derive(Clone, Debug)]
@@ -37,11 +38,11 @@ impl Docker {
         Self { socket: socket.to_owned() }
     }
 
-    fn get(&self, target: &str) -> Result<Value> {
+    pub(super) fn get(&self, target: &str) -> Result<Value> {
         document(self.request("GET", target, Content::None, Some(PATIENCE))?)
     }
 
-    fn post(&self, target: &str, content: Content<'_>) -> Result<()> {
+    pub(super) fn post(&self, target: &str, content: Content<'_>) -> Result<()> {
         self.request("POST", target, content, Some(LONG_PATIENCE))?.document().map(drop)
     }
 
@@ -50,7 +51,7 @@ impl Docker {
     }
 
     /// Sends a request; an answer that says no becomes an error with the engine's words.
-    fn request(
+    pub(super) fn request(
         &self,
         method: &str,
         target: &str,
@@ -128,6 +129,34 @@ impl Engine for Docker {
         create_body(declared, image).to_string()
     }
 
+    fn image_id(&self, name: &str) -> Result<Option<String>> {
+        self.image_id_of(name)
+    }
+
+    fn pull(&self, name: &str) -> Result<()> {
+        self.pull_image(name)
+    }
+
+    fn create_console(&self, name: &str, image: &str) -> Result<()> {
+        self.make_console(name, image)
+    }
+
+    fn console_declaration(&self, image: &str) -> String {
+        console_body(image).to_string()
+    }
+
+    fn execute(&self, exec: &Exec<'_>) -> Result<Attached> {
+        self.start_exec(exec)
+    }
+
+    fn resize(&self, exec: &str, size: (u16, u16)) -> Result<()> {
+        self.resize_exec(exec, size)
+    }
+
+    fn exit_code(&self, exec: &str) -> Result<i64> {
+        self.exit_code_of(exec)
+    }
+
     fn list(&self) -> Result<Vec<Listed>> {
         let containers = self.get("/containers/json?all=1")?;
         let containers = containers.as_array().ok_or_else(|| senseless("no list of containers"))?;
@@ -196,7 +225,7 @@ fn read_listed(container: &Value) -> Result<Listed> {
 
 /// What loading said: progress documents one after another, of which one may be an error although
 /// the status was 200 when it began.
-fn load_result(answer: &[u8]) -> Result<()> {
+pub(super) fn load_result(answer: &[u8]) -> Result<()> {
     for document in serde_json::Deserializer::from_slice(answer).into_iter::<Value>() {
         let document = document.map_err(|error| senseless(&format!("not JSON: {error}")))?;
         if let Some(error) = document["error"].as_str() {
@@ -206,7 +235,7 @@ fn load_result(answer: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn document(response: Response<UnixStream>) -> Result<Value> {
+pub(super) fn document(response: Response<UnixStream>) -> Result<Value> {
     let bytes = response.document()?;
     serde_json::from_slice(&bytes).map_err(|error| senseless(&format!("not JSON: {error}")))
 }
@@ -221,7 +250,7 @@ fn message(bytes: &[u8]) -> String {
 }
 
 /// Turns "no such thing" into `None`.
-fn found(result: Result<Value>) -> Result<Option<Value>> {
+pub(super) fn found(result: Result<Value>) -> Result<Option<Value>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(Error::Refused(404, _)) => Ok(None),
@@ -229,12 +258,12 @@ fn found(result: Result<Value>) -> Result<Option<Value>> {
     }
 }
 
-fn text(document: &Value, field: &str) -> Result<String> {
+pub(super) fn text(document: &Value, field: &str) -> Result<String> {
     let text = document[field].as_str().map(str::to_owned);
     text.ok_or_else(|| senseless(&format!("no field {field}")))
 }
 
-fn senseless(what: &str) -> Error {
+pub(super) fn senseless(what: &str) -> Error {
     Error::Senseless(format!("the engine's answer makes no sense: {what}"))
 }
 
@@ -254,6 +283,7 @@ mod tests {
             environment: vec!["TERM=dumb".to_owned()],
             network: "bridge".to_owned(),
             publish: vec![publish(8080, 80), publish(8081, 80), publish(443, 443)],
+            on_demand: false,
         };
         let expected = json!({
             "Image": "sha256:00",

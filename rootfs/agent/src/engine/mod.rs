@@ -12,8 +12,10 @@ use crate::client::Result;
 use crate::time::Moment;
 
 mod docker;
+mod exec;
 
 pub use docker::Docker;
+pub use exec::{Attached, Exec};
 
 /// A container engine. Every call is one request; nothing is kept between calls.
 pub trait Engine: Send + Sync {
@@ -50,6 +52,27 @@ pub trait Engine: Send + Sync {
 
     /// The declaration from which `create` would make a container now; see [`Found::declaration`].
     fn declaration(&self, declared: &Container, image: &str) -> String;
+
+    /// The id of the image with this name, if the engine has it.
+    fn image_id(&self, name: &str) -> Result<Option<String>>;
+
+    /// Fetches an image from its registry.
+    fn pull(&self, name: &str) -> Result<()>;
+
+    /// Makes the container that people log in to, not yet started.
+    fn create_console(&self, name: &str, image: &str) -> Result<()>;
+
+    /// What [`Engine::create_console`] would make it from; see [`Found::declaration`].
+    fn console_declaration(&self, image: &str) -> String;
+
+    /// Starts a program in a running container.
+    fn execute(&self, exec: &Exec<'_>) -> Result<Attached>;
+
+    /// Its terminal has this many rows and columns now.
+    fn resize(&self, exec: &str, size: (u16, u16)) -> Result<()>;
+
+    /// With what it ended.
+    fn exit_code(&self, exec: &str) -> Result<i64>;
 
     /// All containers, running or not.
     fn list(&self) -> Result<Vec<Listed>>;

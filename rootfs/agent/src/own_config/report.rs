@@ -100,6 +100,7 @@ impl Report {
         let declared = system.health.as_ref().map(|health| health.window_s);
         let servers: Vec<_> = config.name_servers().iter().map(ToString::to_string).collect();
         let time: Vec<_> = config.time_servers().iter().map(ToString::to_string).collect();
+        let keys: Vec<_> = config.ssh_keys().iter().map(ToString::to_string).collect();
         let interfaces: Vec<Value> = config.interfaces().iter().map(interface).collect();
         let sysctls: serde_json::Map<String, Value> = config
             .sysctls()
@@ -113,6 +114,8 @@ impl Report {
                 "hostname": config.hostname().unwrap_or(&system.hostname),
                 "network": { "dns": servers, "interface": interfaces },
                 "time": { "servers": time },
+                "ssh": { "keys": keys },
+                "console": { "image": config.console_image() },
                 "health": { "window-s": config.health_window_s().or(declared) },
                 "sysctl": sysctls,
             },

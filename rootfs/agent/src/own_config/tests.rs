@@ -13,6 +13,10 @@ use super::disks::{Copies, read_from};
 use super::parts::Processes;
 use super::*;
 
+/// The one in [`TEXT`].
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkFG14uhMzsA/P6XR4xFVZ7v5HlZmbImE7M3BxGSxtE a";
+
 const TEXT: &str = r#"hostname = "kiosk-7"
 
 [network]
@@ -25,6 +29,12 @@ router = "192.168.1.1"
 
 [time]
 servers = ["192.168.1.1", "ntp.example.org:1123"]
+
+[ssh]
+keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAkFG14uhMzsA/P6XR4xFVZ7v5HlZmbImE7M3BxGSxtE a"]
+
+[console]
+image = "example.org/tools:1"
 
 [health]
 window-s = 120
@@ -186,6 +196,8 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
                 }],
             },
             "time": { "servers": ["192.168.1.1", "ntp.example.org:1123"] },
+            "ssh": { "keys": [KEY] },
+            "console": { "image": "example.org/tools:1" },
             "health": { "window-s": 120 },
             "sysctl": { "vm.max_map_count": 262_144, "vm.swappiness": 10 },
         },

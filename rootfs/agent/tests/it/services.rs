@@ -67,6 +67,7 @@ fn run(fake: &Fake, directory: &Path) -> Receiver<String> {
         environment: Vec::new(),
         network: "host".to_owned(),
         publish: Vec::new(),
+        on_demand: false,
     };
     let (sender, receiver) = channel();
     let engine = engine::open("docker", &fake.socket).unwrap();

@@ -23,6 +23,7 @@ fn system(fake: &Fake) -> System {
             environment: Vec::new(),
             network: "none".to_owned(),
             publish: Vec::new(),
+            on_demand: false,
         }],
         ..System::default()
     }
