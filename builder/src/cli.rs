@@ -113,8 +113,8 @@ pub struct RunArgs {
     /// What to build first.
     #[command(flatten)]
     pub build: BuildArgs,
-    /// Forward a port of this machine to one of the guest (TCP, or `/udp`); may be repeated
-    #[arg(long, value_name = "HOST:GUEST[/udp]")]
+    /// Forward a TCP port of this machine to one of the guest; may be repeated
+    #[arg(long, value_name = "HOST:GUEST")]
     pub forward: Vec<String>,
     /// Memory of the virtual machine in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]

@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 
 use ed25519_dalek::SigningKey;
 use tempfile::TempDir;
@@ -67,7 +67,11 @@ impl Person {
     pub fn types(&self, port: u16, input: &str) -> Output {
         let mut command = self.ssh(port);
         command.args(["-tt", "root@127.0.0.1"]);
-        talk(&mut command, input)
+        // A terminal whose input ends is hung up, whatever is still to come from it.
+        let (child, input) = start(&mut command, input);
+        let output = child.wait_with_output().unwrap();
+        drop(input);
+        output
     }
 
     /// `docker -H ssh://…`, which runs the first `ssh` in its path.
@@ -94,11 +98,19 @@ impl Person {
 }
 
 fn talk(command: &mut Command, input: &str) -> Output {
+    let (child, input) = start(command, input);
+    drop(input);
+    child.wait_with_output().unwrap()
+}
+
+/// A command that has this much input, and whose input goes on.
+fn start(command: &mut Command, input: &str) -> (Child, ChildStdin) {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut pipe = child.stdin.take().unwrap();
     // Whoever is not let in does not listen either.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    let _ = pipe.write_all(input.as_bytes());
+    (child, pipe)
 }
 
 /// See PROTOCOL.key in OpenSSH's sources: one key, not encrypted.

@@ -86,34 +86,28 @@ impl Options {
     }
 }
 
-/// A port of this machine, reachable from itself alone, that leads to one of the guest.
+/// A TCP port of this machine, reachable from itself alone, that leads to one of the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Forward {
     /// The port on this machine.
     pub host: u16,
     /// The port in the guest.
     pub guest: u16,
-    /// UDP in place of TCP.
-    pub udp: bool,
 }
 
 impl FromStr for Forward {
     type Err = Error;
 
-    /// Reads `8080:80` and `5353:5353/udp`.
+    /// Reads `8080:80`.
     fn from_str(text: &str) -> Result<Self> {
         let port = |text: &str| text.parse().ok().filter(|port| *port != 0);
-        let (plain, udp) = match text.strip_suffix("/udp") {
-            Some(plain) => (plain, true),
-            None => (text.strip_suffix("/tcp").unwrap_or(text), false),
-        };
         let ports =
-            plain.split_once(':').and_then(|(host, guest)| Some((port(host)?, port(guest)?)));
+            text.split_once(':').and_then(|(host, guest)| Some((port(host)?, port(guest)?)));
         let (host, guest) = ports.ok_or_else(|| {
             Error::new(format!("`{text}` is not a pair of ports"))
                 .hint("give the port here and the port in the guest: --forward 8080:80")
         })?;
-        Ok(Self { host, guest, udp })
+        Ok(Self { host, guest })
     }
 }
 
@@ -379,10 +373,7 @@ fn connections(options: &Options, directory: &Path) -> Result<Vec<String>> {
 fn network(options: &Options) -> String {
     let forwards = options.forwards.iter();
     let forwards: String = forwards
-        .map(|Forward { host, guest, udp }| {
-            let protocol = if *udp { "udp" } else { "tcp" };
-            format!(",hostfwd={protocol}:127.0.0.1:{host}-:{guest}")
-        })
+        .map(|Forward { host, guest }| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"))
         .collect();
     format!("user,id=net{forwards}")
 }
@@ -545,10 +536,7 @@ mod tests {
 
     #[test]
     fn a_pair_of_ports_is_two_numbers_above_zero() {
-        for (text, udp) in [("8080:80", false), ("8080:80/tcp", false), ("8080:80/udp", true)] {
-            let forward = Forward { host: 8080, guest: 80, udp };
-            assert_eq!(text.parse::<Forward>().unwrap(), forward);
-        }
+        assert_eq!("8080:80".parse::<Forward>().unwrap(), Forward { host: 8080, guest: 80 });
         for wrong in ["8080", "8080:", ":80", "0:80", "80:65536", "a:b", "1:2:3"] {
             assert!(wrong.parse::<Forward>().is_err(), "{wrong}");
         }

@@ -189,10 +189,8 @@ impl<'a> Session<'a> {
         let fate =
             if self.options.persist { "writes stay in it" } else { "writes are thrown away" };
         self.say(&format!("booting {disk} in QEMU; {fate}"));
-        for Forward { host, guest, udp } in &self.options.forwards {
-            // What can be followed is a link; a terminal makes one of it.
-            let here = if *udp { "UDP 127.0.0.1" } else { "http://127.0.0.1" };
-            self.say(&format!("{here}:{host} leads to port {guest} of the guest"));
+        for Forward { host, guest } in &self.options.forwards {
+            self.say(&format!("http://127.0.0.1:{host} leads to port {guest} of the guest"));
         }
         let key = self.key();
         self.say(&match self.machine.has_power_button() {

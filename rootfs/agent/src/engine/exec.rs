@@ -100,8 +100,8 @@ pub(super) fn console_body(image: &str) -> Value {
             "Binds": [
                 "/:/host:rslave",
                 "/dev:/dev",
-                "/run/docker.sock:/var/run/docker.sock",
-                "/run/iota:/run/iota",
+                // The directory, so that the engine's socket is there after its restart as well.
+                "/run:/run:rslave",
                 "/data:/data:rslave",
                 "/usr/bin/iota:/usr/bin/iota:ro",
                 "/usr/lib/iota:/usr/lib/iota:ro",
