@@ -19,8 +19,8 @@ use std::path::Path;
 use ondisk::guid::Guid;
 use ondisk::layout::{
     DATA_NAME, ESP_NAME, Extent, MANIFEST_AREA_BYTES, MBR_BOOT_OFFSET, MBR_RECORD,
-    PARTITION_ALIGNMENT_BYTES, PerSlot, RECORD_NAME, RECORD_OFFSETS, RECORD_PARTITION_BYTES, Slot,
-    TRIAL_LOG_BYTES, TRIAL_LOG_OFFSETS,
+    PARTITION_ALIGNMENT_BYTES, PerSlot, RECORD_NAME, RECORD_OFFSETS, RECORD_PARTITION_BYTES,
+    RESET_OFFSETS, SECTOR_BYTES, Slot, TRIAL_LOG_BYTES, TRIAL_LOG_OFFSETS,
 };
 
 use crate::board::{Layout, Table};
@@ -175,11 +175,15 @@ pub fn write(
 }
 
 /// What is empty on a new device is also empty on a card that was one before: no trial has ended,
-/// and slot B holds no system, however well signed.
+/// no reset is asked for, and slot B holds no system, however well signed.
 fn forget_former_life(image: &mut Sparse, layout: &DiskLayout) -> Result<()> {
     for offset in TRIAL_LOG_OFFSETS {
         let start = layout.record.offset + offset;
         image.keep_zeros(start..start + TRIAL_LOG_BYTES)?;
+    }
+    for offset in RESET_OFFSETS {
+        let start = layout.record.offset + offset;
+        image.keep_zeros(start..start + SECTOR_BYTES)?;
     }
     let end = layout.slots.b.offset + layout.slots.b.length;
     image.keep_zeros(end - MANIFEST_AREA_BYTES..end)

@@ -8,6 +8,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use rustix::system::{RebootCommand, reboot, uname};
 
 use crate::clock::Clock;
+use crate::data::Care;
 use crate::disk::RecordPlace;
 use crate::early::{DATA_ARGUMENT, RECORD_ARGUMENT, WATCHDOG_ARGUMENT};
 use crate::failure::{Context, Result};
@@ -29,7 +30,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
     let arguments: Vec<String> = arguments.collect();
     // First of all: the number must not have been used again.
     let watchdog = value(&arguments, WATCHDOG_ARGUMENT);
-    let watchdog = watchdog.and_then(|number| Watchdog::inherit(&number, log::now_ms()));
+    let mut watchdog = watchdog.and_then(|number| Watchdog::inherit(&number, log::now_ms()));
     log::open_console();
     log::keep_lines();
     say("late stage");
@@ -38,7 +39,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
     let events = netlink::open_events();
     set_limits();
     let system = description();
-    let (mut trial, safe) = started_as(&system, value(&arguments, RECORD_ARGUMENT));
+    let record = record_place(value(&arguments, RECORD_ARGUMENT));
+    let (mut trial, safe) = started_as(&system, record.clone());
     if let Some(trial) = &mut trial {
         trial.reached("root mounted");
     }
@@ -47,7 +49,8 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> ! {
     let plan = plan::late(&system, &facts);
     // The modules come in while the mounts are made; a mount that needs one waits for it alone.
     let work = module_loader::start(modules.clone(), plan::modules(&system, &facts));
-    let settings = linux::perform(plan, &modules);
+    let mut care = Care { modules: &modules, watchdog: watchdog.as_mut(), record };
+    let settings = linux::perform(plan, &mut |device| care.bring_up(device));
     clock.go_on(log::now_ms());
     say("system prepared");
     let engine = system.engine.map(|engine| engine.service);
@@ -119,8 +122,13 @@ fn value(arguments: &[String], name: &str) -> Option<String> {
     arguments.iter().find_map(|argument| argument.strip_prefix(name)).map(str::to_owned)
 }
 
+/// Where the record is, as the early stage passed it on.
+fn record_place(text: Option<String>) -> Option<RecordPlace> {
+    text?.parse::<RecordPlace>().inspect_err(|failure| say(&failure.to_string())).ok()
+}
+
 /// The trial that this start is, if it is one, and whether it is in safe mode.
-fn started_as(system: &System, record: Option<String>) -> (Option<Trial>, bool) {
+fn started_as(system: &System, place: Option<RecordPlace>) -> (Option<Trial>, bool) {
     let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let args = match BootArgs::parse(&line) {
         Ok(args) => args,
@@ -130,8 +138,5 @@ fn started_as(system: &System, record: Option<String>) -> (Option<Trial>, bool) 
             return (None, false);
         }
     };
-    let place = record.and_then(|text| {
-        text.parse::<RecordPlace>().inspect_err(|failure| say(&failure.to_string())).ok()
-    });
     (Trial::of(&args, place, system.health.clone(), log::now_ms()), args.safe)
 }

@@ -7,28 +7,25 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use ondisk::system::Owner;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
+use rustix::mount::{MountPropagationFlags, mount, mount_bind, mount_change};
 
-use crate::failure::{Context, Failure, Result};
+use crate::failure::{Context, Result};
 use crate::log::{note, say};
-use crate::module_loader::Loader;
 use crate::netlink;
-use crate::plan::{DATA_FILESYSTEM, Mount, Step};
-
-/// Where the data partition is shown.
-pub(crate) const DATA: &str = "/data";
-
-/// Flags of the data partition: what is on it came from containers and the network.
-const DATA_FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+use crate::plan::{Mount, Step};
 
 /// Carries out a plan; a step that fails is named on the console, and the next one follows.
 ///
-/// Gives the sysctl steps whose setting does not exist yet.
-pub(crate) fn perform(plan: Vec<Step>, modules: &Loader) -> Vec<Step> {
+/// What is done with the data partition is the caller's. Gives the sysctl steps whose setting does
+/// not exist yet.
+pub(crate) fn perform(
+    plan: Vec<Step>,
+    data: &mut dyn FnMut(Option<&str>) -> Result<()>,
+) -> Vec<Step> {
     let mut later = Vec::new();
     for step in plan {
         note(&format!("plan: {step}"));
-        match perform_step(&step, modules) {
+        match perform_step(&step, data) {
             Err(_) if is_missing_setting(&step) => later.push(step),
             Err(failure) => say(&format!("{step}: {failure}")),
             Ok(()) => {}
@@ -42,7 +39,10 @@ fn is_missing_setting(step: &Step) -> bool {
 }
 
 /// Carries out one step.
-pub(crate) fn perform_step(step: &Step, modules: &Loader) -> Result<()> {
+pub(crate) fn perform_step(
+    step: &Step,
+    data: &mut dyn FnMut(Option<&str>) -> Result<()>,
+) -> Result<()> {
     match step {
         Step::Mount(mount) => do_mount(mount),
         Step::Share(path) => {
@@ -55,7 +55,7 @@ pub(crate) fn perform_step(step: &Step, modules: &Loader) -> Result<()> {
         Step::Sysctl { path, value } => fs::write(path, value).context("write"),
         Step::Hostname(name) => rustix::system::sethostname(name.as_bytes()).context("sethostname"),
         Step::Loopback => netlink::loopback_up(),
-        Step::Data(device) => mount_data(device.as_deref(), modules),
+        Step::Data(device) => data(device.as_deref()),
         Step::Bind { source, target } => {
             mount_bind(source.as_str(), target.as_str()).context("bind mount")
         }
@@ -97,28 +97,4 @@ fn enable_controllers(group: &str) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A machine whose data cannot be mounted still starts, reports and takes an update. It never
-/// formats: what looks broken may be all the user has.
-fn mount_data(device: Option<&str>, modules: &Loader) -> Result<()> {
-    let failure = match device {
-        Some(device) => match mount_data_partition(device, modules) {
-            Ok(()) => {
-                say("data mounted");
-                return Ok(());
-            }
-            Err(failure) => failure,
-        },
-        None => Failure::new("this disk has no data partition"),
-    };
-    say(&format!("data NOT mounted: {failure}; /data is memory and will be lost"));
-    let options = c"mode=0755,size=50%";
-    mount("tmpfs", DATA, "tmpfs", DATA_FLAGS, options).context("memory for /data")
-}
-
-fn mount_data_partition(device: &str, modules: &Loader) -> Result<()> {
-    modules.load(DATA_FILESYSTEM);
-    let flags = DATA_FLAGS.union(MountFlags::NOATIME);
-    mount(device, DATA, DATA_FILESYSTEM, flags, c"errors=remount-ro").context(device)
 }

@@ -17,6 +17,7 @@ mod supervisor;
 mod trial;
 
 mod clock;
+mod data;
 mod disk;
 mod led;
 mod linux;
@@ -26,6 +27,7 @@ mod netlink;
 mod power;
 mod process;
 mod sys;
+mod tool;
 mod watchdog;
 
 mod device_mapper;

@@ -18,7 +18,7 @@ use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 
 use crate::clock;
-use crate::linux::DATA;
+use crate::data::DATA;
 use crate::log::{self, now_ms, say};
 use crate::sys;
 use crate::watchdog::Watchdog;

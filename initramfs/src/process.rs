@@ -136,10 +136,11 @@ impl AsFd for OutputPipe {
 
 /// Cuts a stream of bytes into lines that can be shown on a terminal.
 #[derive(Debug, Default)]
-struct Lines(Vec<u8>);
+pub(crate) struct Lines(Vec<u8>);
 
 impl Lines {
-    fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+    /// Takes bytes in; each line that is whole goes to `each`.
+    pub(crate) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
         for &byte in bytes {
             match byte {
                 b'\n' => self.emit(&mut each),
@@ -149,6 +150,13 @@ impl Lines {
             if self.0.len() >= LINE_BYTES {
                 self.emit(&mut each);
             }
+        }
+    }
+
+    /// What is left becomes a line too.
+    pub(crate) fn end(&mut self, mut each: impl FnMut(&str)) {
+        if !self.0.is_empty() {
+            self.emit(&mut each);
         }
     }
 

@@ -34,6 +34,11 @@ pub const TRIAL_LOG_OFFSETS: [u64; 2] = [2 * MIB, 6 * MIB];
 /// Size of a copy of the trial log.
 pub const TRIAL_LOG_BYTES: u64 = 16 * 1024;
 
+/// Where a request to make the data partition new is kept, in the half of each copy of the record:
+/// right behind the copies of the trial log, for the same reason.
+pub const RESET_OFFSETS: [u64; 2] =
+    [TRIAL_LOG_OFFSETS[0] + TRIAL_LOG_BYTES, TRIAL_LOG_OFFSETS[1] + TRIAL_LOG_BYTES];
+
 /// Size of the record partition.
 pub const RECORD_PARTITION_BYTES: u64 = 8 * MIB;
 
@@ -91,6 +96,7 @@ const _: () = {
     assert!(MANIFEST_AREA_BYTES.is_multiple_of(BLOCK_BYTES));
     assert!(RECORD_OFFSETS[1] + SECTOR_BYTES <= RECORD_PARTITION_BYTES);
     assert!(TRIAL_LOG_OFFSETS[1] + TRIAL_LOG_BYTES <= RECORD_PARTITION_BYTES);
+    assert!(RESET_OFFSETS[1] + SECTOR_BYTES <= RECORD_PARTITION_BYTES);
     assert!(RECORD_PARTITION_BYTES.is_multiple_of(PARTITION_ALIGNMENT_BYTES));
     assert!(DEFAULT_SLOT_BYTES.is_multiple_of(PARTITION_ALIGNMENT_BYTES));
 };

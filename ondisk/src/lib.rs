@@ -9,7 +9,8 @@
 //! what a slot says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot
 //! is started ([`boot_state`]), what the started kernel is told ([`boot_args`]) and how a running
 //! system changes which slot is started ([`slot_change`]); what brings a new system ([`bundle`],
-//! [`trust`]) and what remains of one that failed ([`trial_log`]).
+//! [`trust`]) and what remains of one that failed ([`trial_log`]); what is done about the data
+//! partition before it is used ([`data_care`] over [`ext4`]) and how it is made new ([`reset`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
@@ -21,9 +22,11 @@ pub mod boot_state;
 pub mod bundle;
 pub mod calendar;
 pub mod command_port;
+pub mod data_care;
 pub mod device;
 pub mod digest;
 pub mod envelope;
+pub mod ext4;
 pub mod gpt;
 pub mod growth;
 pub mod guid;
@@ -32,6 +35,7 @@ pub mod layout;
 pub mod manifest;
 pub mod mbr;
 pub mod partition_table;
+pub mod reset;
 pub mod slot_change;
 pub mod system;
 pub mod trial_log;

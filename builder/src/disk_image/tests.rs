@@ -6,7 +6,6 @@ use expect_test::expect;
 use ondisk::boot_args::DiskId;
 use ondisk::device::FileDevice;
 use ondisk::gpt::{Source, Table};
-use ondisk::layout::SECTOR_BYTES;
 use ondisk::partition_table::PartitionTable;
 use sha2::{Digest, Sha256};
 
@@ -245,6 +244,11 @@ fn what_is_mapped_makes_a_used_card_as_good_as_a_new_one() {
         for offset in TRIAL_LOG_OFFSETS {
             let log = at(layout.record().offset + offset, TRIAL_LOG_BYTES);
             assert!(log.iter().all(|byte| *byte == 0));
+        }
+        assert_eq!(ondisk::reset::read(&bytes, layout.record()), None);
+        for offset in RESET_OFFSETS {
+            let request = at(layout.record().offset + offset, SECTOR_BYTES);
+            assert!(request.iter().all(|byte| *byte == 0));
         }
         let slot_b = layout.slot(Slot::B);
         let area = ondisk::layout::manifest_area(slot_b.length).unwrap();
