@@ -1,8 +1,10 @@
 //! The command line. A few verbs and two options need no parser from elsewhere.
 
 use crate::own_config::parts::Part;
+use crate::reset::Request;
 use crate::shell::Session;
 use crate::update::Change;
+use ondisk::reset::Reset;
 
 /// What `iota --help` prints.
 pub const HELP: &str = "\
@@ -22,6 +24,9 @@ Commands:
                          UNIT: init, agent, docker, network, a container's name, …; kernel
   config show            Show the configuration in force, and where it comes from
   config check FILE      Say everything that is wrong with an iota.toml
+  reset                  Make the data partition new at the next start: containers, images and
+                         volumes go, the system stays
+  reset cancel           Take that back
   reboot                 Stop everything in order and start again
   poweroff               Stop everything in order and switch off
   config load            Take over the boot partition's iota.toml (started by PID 1)
@@ -34,14 +39,16 @@ Commands:
   command-port           Run commands for the host of this virtual machine (started by PID 1)
 
 Options:
-      --json         Print the same facts as JSON (status, update, commit, rollback, config)
+      --json         Print the same facts as JSON (status, update, commit, rollback, reset, config)
+      --keep-identity  Leave out who this device is to others: /data/iota/identity (reset)
   -f, --follow       Go on printing what is said from now on (logs)
       --memory       Show who holds the memory as well (status)
       --system FILE  Read another system description than /usr/lib/iota/system
   -h, --help         Print this help
   -V, --version      Print the version
 
-Exit status: 0 done, 1 nothing to do, or something declared does not run (status), 2 failed
+Exit status: 0 done, 1 nothing to do, or something declared does not run or its data is not kept
+(status), 2 failed
 ";
 
 /// What to do.
@@ -69,6 +76,13 @@ pub enum Verb {
     Change {
         /// How.
         change: Change,
+        /// Say what came of it as JSON.
+        json: bool,
+    },
+    /// Ask for a reset of the data partition, or take that back.
+    Reset {
+        /// Which.
+        request: Request,
         /// Say what came of it as JSON.
         json: bool,
     },
@@ -154,6 +168,7 @@ impl Args {
                 "--now" => flags.now = true,
                 "--memory" => flags.memory = true,
                 "-f" | "--follow" => flags.follow = true,
+                "--keep-identity" => flags.keep_identity = true,
                 "--system" => match rest.next() {
                     Some(file) => args.system = file.to_owned(),
                     None => return Err("--system needs a file".to_owned()),
@@ -181,6 +196,7 @@ struct Flags {
     now: bool,
     memory: bool,
     follow: bool,
+    keep_identity: bool,
 }
 
 impl Flags {
@@ -195,12 +211,15 @@ impl Flags {
         if self.follow && first != "logs" {
             return Err("--follow belongs after `logs`".to_owned());
         }
+        if self.keep_identity && words != ["reset"] {
+            return Err("--keep-identity belongs after `reset`".to_owned());
+        }
         Ok(())
     }
 }
 
 fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
-    let Flags { json, now, memory, follow } = flags;
+    let Flags { json, now, memory, follow, keep_identity } = flags;
     let change = |change| Ok(Verb::Change { change, json });
     let (verb, rest): (Result<Verb, String>, &[&str]) = match words {
         [] => return Err("a command is missing".to_owned()),
@@ -217,6 +236,13 @@ fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
         ["update", "cancel", rest @ ..] => (change(Change::Cancel), rest),
         ["update", ..] => return Err("`update` is followed by `install` or `cancel`".to_owned()),
         ["config", rest @ ..] => return config(rest, json),
+        ["reset", "cancel", rest @ ..] => {
+            (Ok(Verb::Reset { request: Request::Cancel, json }), rest)
+        }
+        ["reset", rest @ ..] => {
+            let reset = if keep_identity { Reset::KeepIdentity } else { Reset::Everything };
+            (Ok(Verb::Reset { request: Request::Ask(reset), json }), rest)
+        }
         ["commit", rest @ ..] => (change(Change::Commit), rest),
         ["rollback", rest @ ..] => (change(Change::RollBack), rest),
         [word, rest @ ..] => (silent(word, json, now), rest),
@@ -275,6 +301,10 @@ mod tests {
         Verb::Change { change: Change::Install(file.to_owned()), json }
     }
 
+    fn reset(request: Request, json: bool) -> Verb {
+        Verb::Reset { request, json }
+    }
+
     #[test]
     fn command_lines_mean_what_they_say() {
         for (line, verb) in [
@@ -299,6 +329,9 @@ mod tests {
                 "iota config check a.toml --json",
                 Verb::Config(ConfigVerb::Check { file: "a.toml".to_owned(), json: true }),
             ),
+            ("iota reset", reset(Request::Ask(Reset::Everything), false)),
+            ("iota reset --keep-identity", reset(Request::Ask(Reset::KeepIdentity), false)),
+            ("iota reset cancel --json", reset(Request::Cancel, true)),
             ("iota services", Verb::Services),
             ("iota grow", Verb::Grow),
             ("iota identity", Verb::Identity),
@@ -333,6 +366,9 @@ mod tests {
             ("iota config show now", "`now` is one word too many"),
             ("iota config load now", "`now` is one word too many"),
             ("iota config load --json", "`config load` has no --json"),
+            ("iota reset now", "`now` is one word too many"),
+            ("iota reset cancel --keep-identity", "--keep-identity belongs after `reset`"),
+            ("iota status --keep-identity", "--keep-identity belongs after `reset`"),
             ("iota --frob", "there is no option `--frob`"),
             ("iota logs a b", "`b` is one word too many"),
             ("iota logs --json", "`logs` has no --json"),

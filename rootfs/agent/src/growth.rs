@@ -11,6 +11,7 @@ use std::process::Command;
 
 use ondisk::boot_args::BootArgs;
 use ondisk::device::{ReadAt, WriteAt};
+use ondisk::ext4;
 use ondisk::growth::{self, Growth};
 use ondisk::layout::Extent;
 
@@ -106,24 +107,11 @@ fn is_mounted(mounts: &str, node: &Path, path: &str) -> bool {
 }
 
 /// Bytes that an ext4 file system counts as its own; `None` if there is none.
-///
-/// Its superblock is 1024 bytes behind the partition's start (kernel,
-/// `Documentation/filesystems/ext4/super.rst`).
 fn file_system_bytes<D: ReadAt>(disk: &D, partition: Extent) -> Option<u64> {
-    let mut block = [0; 1024];
-    disk.read_at(partition.offset.checked_add(1024)?, &mut block).ok()?;
-    let word = |offset: usize| {
-        let bytes = block.get(offset..)?.first_chunk()?;
-        Some(u64::from(u32::from_le_bytes(*bytes)))
-    };
-    if block.get(0x38..0x3a)? != [0x53, 0xef] {
-        return None;
-    }
-    let has_64_bits = word(0x60)? & 0x80 != 0;
-    let high = if has_64_bits { word(0x150)? } else { 0 };
-    let blocks = word(0x4)? | high << 32;
-    let block_bytes = 1024_u64.checked_shl(u32::try_from(word(0x18)?).ok()?)?;
-    blocks.checked_mul(block_bytes)
+    let mut superblock = [0; ext4::SUPERBLOCK_BYTES];
+    let offset = partition.offset.checked_add(ext4::SUPERBLOCK_OFFSET)?;
+    disk.read_at(offset, &mut superblock).ok()?;
+    ext4::held_bytes(&superblock)
 }
 
 #[cfg(test)]
@@ -141,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_tells_its_bytes_and_something_else_does_not() {
+    fn a_file_system_is_looked_for_where_its_partition_starts() {
         let mut disk = vec![0; 8192];
         let partition = Extent { offset: 4096, length: 4096 };
         assert_eq!(file_system_bytes(&disk, partition), None);
@@ -149,10 +137,7 @@ mod tests {
         block[0x38..0x3a].copy_from_slice(&[0x53, 0xef]);
         block[0x4..0x8].copy_from_slice(&300_u32.to_le_bytes());
         block[0x18] = 2; // 1024 << 2
-        block[0x150] = 1;
         assert_eq!(file_system_bytes(&disk, partition), Some(300 * 4096));
-        disk[5120 + 0x60] = 0x80;
-        assert_eq!(file_system_bytes(&disk, partition), Some((300 + (1 << 32)) * 4096));
         assert_eq!(file_system_bytes(&disk, Extent { offset: 8000, length: 1 }), None);
     }
 }

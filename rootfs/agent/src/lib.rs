@@ -2,13 +2,15 @@
 //!
 //! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`];
 //! for people who log in [`ssh`] → [`shell`]; for updates [`update`] → [`own_disk`] → [`apply`];
-//! for the data partition [`growth`]; for the owner's `iota.toml` [`own_config`].
+//! for the data partition [`growth`], [`data`] and [`reset`]; for the owner's `iota.toml`
+//! [`own_config`].
 
 pub mod apply;
 pub mod archive;
 pub mod args;
 pub mod client;
 pub mod console;
+pub mod data;
 pub mod engine;
 pub mod growth;
 pub mod health;
@@ -23,6 +25,7 @@ pub mod own_config;
 pub mod own_disk;
 pub mod port;
 pub mod read_ahead;
+pub mod reset;
 pub mod services;
 pub mod shell;
 pub mod slots;

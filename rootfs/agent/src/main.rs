@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use agent::args::{Args, ConfigVerb, HELP, Verb};
 use agent::console::Console;
+use agent::data::Data;
 use agent::engine::{self, Engine};
 use agent::growth;
 use agent::health::{self, Gate};
@@ -20,12 +21,13 @@ use agent::network::{Event, Files};
 use agent::own_config::disks::read_whole;
 use agent::own_config::{self, Places, Report, parts};
 use agent::own_disk::Devices;
+use agent::reset;
 use agent::services::{Pace, Services};
 use agent::shell::{Session, console, pipe};
 use agent::slots::Slots;
 use agent::ssh;
 use agent::status::Status;
-use agent::update::{self, Change, Facts};
+use agent::update::{self, Change, Facts, Outcome};
 use config::problem::document;
 use ondisk::system::System;
 use rustix::process::{Pid, Signal};
@@ -51,7 +53,10 @@ fn run(args: &Args) -> Result<ExitCode, String> {
             let out = &mut io::stdout().lock();
             logs::print(unit.as_deref(), follow, out).map(|()| ExitCode::SUCCESS)
         }
-        Verb::Change { ref change, json } => change_system(change, json),
+        Verb::Change { ref change, json } => {
+            tell(&update::run(change, &Facts::default(), &mut io::stderr()), json)
+        }
+        Verb::Reset { request, json } => tell(&reset::run(request, &Facts::default()), json),
         Verb::Config(ref verb) => config(verb, &args.system),
         Verb::Services => services(&args.system),
         Verb::Health => health(&args.system),
@@ -74,6 +79,7 @@ fn status(system: &str, json: bool, memory: bool) -> Result<ExitCode, String> {
     let engine = open_engine(&system);
     let mut status = Status::collect(facts.boot(), Slots::find(&facts), &system, engine.as_deref());
     status.config = Report::read(Report::path());
+    status.data = Data::read(&facts);
     let mut text = if json { status.json(&Memory::read()) } else { status.text() };
     if memory && !json {
         text.push_str(&Memory::read()?.text());
@@ -82,8 +88,7 @@ fn status(system: &str, json: bool, memory: bool) -> Result<ExitCode, String> {
     Ok(ExitCode::from(u8::from(!status.is_well())))
 }
 
-fn change_system(change: &Change, json: bool) -> Result<ExitCode, String> {
-    let outcome = update::run(change, &Facts::default(), &mut io::stderr());
+fn tell(outcome: &Outcome, json: bool) -> Result<ExitCode, String> {
     if json {
         print(&outcome.json())?;
     } else if outcome.code() == 2 {
@@ -133,6 +138,14 @@ fn load_config(system: &System) -> Result<ExitCode, String> {
     let set_hostname = |name: &str| Ok(rustix::system::sethostname(name.as_bytes())?);
     let console = Console::new(io::stdout());
     own_config::load(&Places::default(), system, &parts, &set_hostname, &console);
+    match parts.obey_marker() {
+        Ok(None) => {}
+        Ok(Some(word)) => {
+            console.say(&format!("reset: asked for on the boot partition ({word}); restarting"));
+            return tell_pid_1(Signal::HUP);
+        }
+        Err(error) => console.say(&format!("reset: ERROR: {error}")),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

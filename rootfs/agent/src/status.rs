@@ -6,6 +6,7 @@ use ondisk::boot_args::BootArgs;
 use ondisk::system::System;
 use serde_json::{Value, json};
 
+use crate::data::Data;
 use crate::engine::{Engine, Listed};
 use crate::memory::Memory;
 use crate::own_config::Report;
@@ -26,6 +27,8 @@ pub struct Status {
     pub hostname: String,
     /// Which configuration holds, or why that is not known.
     pub config: Result<Report, String>,
+    /// How it stands with the data partition, or why that is not known.
+    pub data: Result<Data, String>,
 }
 
 /// What an engine that is up tells.
@@ -38,7 +41,7 @@ pub struct Answer {
 }
 
 impl Status {
-    /// Asks everyone but the configuration, which the health gate does not look at.
+    /// Asks everyone but the configuration and the data, which the health gate does not look at.
     pub fn collect(
         boot: Result<BootArgs, String>,
         slots: Result<Slots, String>,
@@ -66,13 +69,15 @@ impl Status {
                 .collect(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             config: Err("not looked at".to_owned()),
+            data: Err("not looked at".to_owned()),
         }
     }
 
-    /// True when the engine answers and every declared container runs.
+    /// True when the engine answers, every declared container runs and what they keep is kept.
     pub fn is_well(&self) -> bool {
         let engine_is_fine = !matches!(&self.engine, Some((_, Err(_))));
-        engine_is_fine && self.declared.iter().all(|name| self.runs(name))
+        let data_is_fine = self.data.as_ref().map_or(true, Data::is_well);
+        engine_is_fine && data_is_fine && self.declared.iter().all(|name| self.runs(name))
     }
 
     /// True when the engine says that a container of this name runs.
@@ -114,6 +119,10 @@ impl Status {
             Ok(report) => writeln!(text, "config     {}", report.text()),
             Err(error) => writeln!(text, "config     unknown: {error}"),
         };
+        match &self.data {
+            Ok(data) => text.push_str(&data.text()),
+            Err(error) => drop(writeln!(text, "data       unknown: {error}")),
+        }
         match &self.engine {
             None => text.push_str("engine     none\n"),
             Some((name, Ok(answer))) => {
@@ -157,6 +166,10 @@ impl Status {
             Ok(report) => report.json(),
             Err(error) => json!({ "error": error }),
         };
+        let data = match &self.data {
+            Ok(data) => data.json(),
+            Err(error) => json!({ "error": error }),
+        };
         let engine = self.engine.as_ref().map(|(name, answer)| match answer {
             Ok(answer) => json!({ "name": name, "ready": true, "version": answer.version }),
             Err(error) => json!({ "name": name, "ready": false, "error": error }),
@@ -181,6 +194,7 @@ impl Status {
             "slots": slots,
             "hostname": self.hostname,
             "config": config,
+            "data": data,
             "engine": engine,
             "containers": containers.collect::<Vec<Value>>(),
             "missing": self.missing().collect::<Vec<_>>(),
@@ -222,6 +236,7 @@ mod tests {
                 problem: Some("iota.toml: line 3, column 1: no".to_owned()),
                 config: config::Config::default(),
             }),
+            data: Err("no report".to_owned()),
         }
     }
 
@@ -236,6 +251,7 @@ mod tests {
             slots      unknown: no disk here\n\
             host name  kiosk-7\n\
             config     copy of the last good iota.toml; ERROR: iota.toml: line 3, column 1: no\n\
+            data       unknown: no report\n\
             engine     docker 26.1.5, ready\ncontainer  hello (iota/x:1): running a while\n\
             container  mine (iota/x:1): exited a while\n\
             container  id (0123456789ab): exited a while\n\
@@ -280,12 +296,13 @@ mod tests {
         assert!(down.text().contains("engine     docker: cannot connect\n"));
         let (boot, slots) = (Err("no".to_owned()), Err("no".to_owned()));
         let (config, hostname) = (Err("no report".to_owned()), "iota".to_owned());
-        let plain = Status { engine: None, declared: Vec::new(), boot, slots, config, hostname };
+        let (engine, declared, data) = (None, Vec::new(), Err("no report".to_owned()));
+        let plain = Status { engine, declared, boot, slots, config, data, hostname };
         assert!(plain.is_well());
         assert_eq!(
             plain.text(),
             "slot       unknown: no\nhost name  iota\nconfig     unknown: no report\n\
-            engine     none\n"
+            data       unknown: no report\nengine     none\n"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! What touches a disk: the file on the boot partition, its copies on the data partition.
 //!
-//! The boot partition is mounted read-only and only as long as it is read. A copy is replaced in
+//! The boot partition is mounted read-only and only as long as it is read; to be written, only to
+//! take away the owner's own request for a reset ([`crate::reset`]). A copy is replaced in
 //! one step (write, flush, rename, flush of the directory), so that a cut leaves the old or the new
 //! one. Each slot has its own: what a newer system accepts, an older one may not understand.
 
@@ -21,32 +22,61 @@ const WRONG_NAME: &str = "iota.toml.txt";
 
 /// The owner's file; `None` if the partition has none.
 pub fn read_file(facts: &Facts) -> Result<Option<Vec<u8>>, String> {
-    let boot = facts.boot()?;
-    let (disk, table) = facts.devices.find(boot.disk)?;
-    let partition = table.boot().map_err(|error| format!("{disk}: {error}"))?;
-    let node = facts.devices.partition(&disk, partition.number);
-    let node = node.ok_or_else(|| format!("{disk} has no partition {}", partition.number))?;
-    let place = facts.run.join("boot");
-    let mounted = Mounted::new(&facts.devices, &node, &place)
-        .map_err(|error| format!("cannot mount {node}: {error}"))?;
-    read_from(&mounted.0)
+    read_from(Mounted::boot_partition(facts, Use::Read)?.path())
+}
+
+/// What the boot partition is mounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Nothing is written.
+    Read,
+    /// A file of the owner's is taken away.
+    Change,
 }
 
 /// The boot partition, as long as this lives.
-struct Mounted(PathBuf);
+#[derive(Debug)]
+pub struct Mounted(PathBuf);
 
 impl Mounted {
-    fn new(devices: &Devices, node: &str, place: &Path) -> io::Result<Self> {
+    /// Mounts the boot partition of the disk that this system was started from.
+    pub fn boot_partition(facts: &Facts, purpose: Use) -> Result<Self, String> {
+        let boot = facts.boot()?;
+        let (disk, table) = facts.devices.find(boot.disk)?;
+        let partition = table.boot().map_err(|error| format!("{disk}: {error}"))?;
+        let node = facts.devices.partition(&disk, partition.number);
+        let node = node.ok_or_else(|| format!("{disk} has no partition {}", partition.number))?;
+        Self::new(&facts.devices, &node, &facts.run.join("boot"), purpose)
+            .map_err(|error| format!("cannot mount {node}: {error}"))
+    }
+
+    fn new(devices: &Devices, node: &str, place: &Path, purpose: Use) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(place)?;
         let inert = MountFlags::NODEV | MountFlags::NOSUID | MountFlags::NOEXEC;
-        mount(devices.nodes.join(node), place, "vfat", MountFlags::RDONLY | inert, None)?;
+        let access = match purpose {
+            Use::Read => MountFlags::RDONLY,
+            // Each write is on the card before the next one is made.
+            Use::Change => MountFlags::SYNCHRONOUS,
+        };
+        mount(devices.nodes.join(node), place, "vfat", access | inert, None)?;
         Ok(Self(place.to_owned()))
+    }
+
+    /// Its top directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Takes it off after a change: what was changed is on the card when this returns.
+    pub fn finish(self) -> Result<(), String> {
+        let failed = |error| format!("the boot partition cannot be unmounted: {error}");
+        unmount(&self.0, UnmountFlags::empty()).map_err(failed)
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Read-only: a partition that stays mounted costs nothing but the name.
+        // One that stays mounted read-only costs nothing but the name; one that is off is off.
         let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }

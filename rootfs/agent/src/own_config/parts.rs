@@ -12,6 +12,7 @@ use ondisk::layout::Slot;
 
 use super::decide::{Found, Kept, Store};
 use super::disks::{self, Copies};
+use crate::reset;
 use crate::update::Facts;
 
 /// How long each part may take. A card answers within a tenth of a second; the rest is for a small
@@ -42,15 +43,19 @@ pub enum Part {
     Keep,
     /// The copies are removed.
     Forget,
+    /// A request for a reset is taken over from the boot partition; its word goes to standard
+    /// output.
+    ObeyMarker,
 }
 
 impl Part {
     /// All, with their words.
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 5] = [
         (Self::ReadFile, "read-file"),
         (Self::ReadKept, "read-kept"),
         (Self::Keep, "keep"),
         (Self::Forget, "forget"),
+        (Self::ObeyMarker, "obey-marker"),
     ];
 
     /// The part that this word means.
@@ -71,6 +76,9 @@ impl Part {
         let found = match self {
             Self::ReadFile => disks::read_file(facts)?,
             Self::ReadKept => copies.read()?,
+            Self::ObeyMarker => {
+                reset::obey_marker(facts)?.map(|reset| reset::word(reset).as_bytes().to_vec())
+            }
             Self::Keep => {
                 let mut bytes = Vec::new();
                 io::stdin().read_to_end(&mut bytes).map_err(failed)?;
@@ -95,6 +103,13 @@ impl Processes {
     /// Parts that run this program and have this long.
     pub fn new(program: PathBuf, limit: Duration) -> Self {
         Self { program, limit }
+    }
+
+    /// What the owner's file on the boot partition asked for, if there was one: the next start does
+    /// it.
+    pub fn obey_marker(&self) -> Result<Option<String>, String> {
+        let word = self.run(Part::ObeyMarker, &[])?;
+        Ok(word.map(|word| String::from_utf8_lossy(&word).into_owned()))
     }
 
     /// What a part brought; `None` if there is none.

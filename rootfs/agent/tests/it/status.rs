@@ -51,6 +51,7 @@ fn an_engine_that_answers_shows_its_version_and_its_containers() {
     let status = status(&fake);
     let expected = "slot       unknown: kernel command line has no iota.slot=\n\
         host name  kiosk-7\nconfig     unknown: not looked at\n\
+        data       unknown: not looked at\n\
         engine     docker 26.1.5+dfsg1, ready\n\
         container  hello (e87ea8b11c2e): Up 4 seconds\n";
     assert_eq!(status.text(), expected);
