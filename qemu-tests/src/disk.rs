@@ -249,6 +249,11 @@ impl Disk {
         }
     }
 
+    /// Writes bytes at an offset of the disk.
+    pub fn overwrite(&self, offset: u64, bytes: &[u8]) {
+        self.file.write_all_at(bytes, offset).unwrap();
+    }
+
     /// Flips one bit of the byte at an offset of the disk.
     pub fn flip(&self, offset: u64) {
         let mut byte = [0];

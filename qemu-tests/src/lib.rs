@@ -10,6 +10,7 @@
 pub mod bench;
 pub mod console;
 pub mod cuts;
+pub mod damage;
 pub mod disk;
 pub mod fuzz;
 pub mod image;

@@ -5,6 +5,7 @@ mod boot;
 mod components;
 mod crashes;
 mod cuts;
+mod data;
 mod faults;
 mod formats;
 mod fuzz;

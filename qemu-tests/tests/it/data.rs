@@ -1,0 +1,209 @@
+//! A data partition that was hit: repaired or quarantined, and never anything in between; then the
+//! same on a device, which tells about it and can be reset.
+
+use std::io;
+use std::time::Duration;
+
+use builder::host::qemu::Options;
+use ondisk::data_care::{self, State};
+use ondisk::ext4::{SUPERBLOCK_BYTES, SUPERBLOCK_OFFSET, seal};
+use ondisk::layout::Extent;
+use ondisk::reset;
+use qemu_tests::damage::{Image, Kind, Original};
+use qemu_tests::disk::Disk;
+use qemu_tests::machine::Machine;
+use qemu_tests::{image, slow_tests_wanted, tools};
+use serde_json::Value;
+
+const LONG: Duration = Duration::from_secs(400);
+
+/// Seeds of a run with slow tests, and of a quick one.
+const SEEDS: [u64; 2] = [200, 30];
+
+#[test]
+fn what_was_hit_is_whole_afterwards_or_quarantined_and_never_both() {
+    let seeds = if slow_tests_wanted() { SEEDS[0] } else { SEEDS[1] };
+    let directory = tempfile::tempdir().unwrap();
+    let originals =
+        [Original::of_the_builder(directory.path()), Original::of_a_reset(directory.path())];
+    let mut counts = [0; 3];
+    for seed in 0..seeds {
+        let kind = Kind::ALL[usize::try_from(seed).unwrap() % Kind::ALL.len()];
+        let original = &originals[usize::try_from(seed / 10).unwrap() % 2];
+        let mut image = original.damaged(&directory.path().join("image"), kind, seed << 32);
+        let state = seen_through(&mut image, seed % 20 >= 10);
+        let whole = image.is_whole();
+        let quarantined = matches!(state, State::Quarantined { .. });
+        assert!(whole != quarantined, "seed {seed}, {kind:?}: whole: {whole}; {state:?}");
+        counts[match state {
+            State::Good => 0,
+            State::Repaired { .. } => 1,
+            _ => 2,
+        }] += 1;
+        if matches!(kind, Kind::NoSuperblocks | Kind::Garbage) {
+            assert!(quarantined, "seed {seed}, {kind:?}: {state:?}");
+        }
+    }
+    let [good, repaired, quarantined] = counts;
+    eprintln!("{good} good, {repaired} repaired, {quarantined} quarantined");
+    assert!(good.min(repaired).min(quarantined) > 0, "the cases are all of a kind");
+}
+
+/// Starts until all is found: damage that a start does not look for, the kernel meets later, and
+/// the start after that knows.
+fn seen_through(image: &mut Image, noted: bool) -> State {
+    if noted {
+        image.note_errors();
+    }
+    let state = data_care::bring_up(image, None).state;
+    if state != State::Good || image.is_whole() {
+        return state;
+    }
+    image.restart();
+    image.note_errors();
+    data_care::bring_up(image, None).state
+}
+
+#[test]
+fn a_device_repairs_its_data_or_quarantines_it_and_resets_it_when_asked() {
+    if !slow_tests_wanted() {
+        return;
+    }
+    let disk = Disk::copy_of(&image::outputs().join("disk.img"), "data-care");
+    let options = Options { persist: true, ..Options::new(disk.path()) };
+
+    let identity = plant_identity(&disk);
+    hit_the_top_directory(&disk);
+    let mut machine = Machine::boot("data-repaired", &options);
+    machine.expect("data is checked: e2fsck -f -p", LONG);
+    machine.expect("data repaired: the kernel met errors on it; ", LONG);
+    machine.expect("data mounted", LONG);
+    let data = data_of(&mut machine, "repaired");
+    assert!(
+        data["said"].as_str().unwrap().contains("Inode 2 passes checks, but checksum"),
+        "{data}"
+    );
+    assert!(data["bytes"].as_u64() > data["used-bytes"].as_u64(), "{data}");
+    resets(&mut machine, &["reset"], "everything");
+    resets(&mut machine, &["reset", "cancel"], "nothing");
+    resets(&mut machine, &["reset", "--keep-identity"], "keep-identity");
+    machine.restart(LONG);
+    machine.expect("data is empty but for the identity", LONG);
+    assert_eq!(data_of(&mut machine, "new-kept-identity")["reset"], Value::Null);
+    machine.power_off(LONG);
+    drop(machine);
+    data_is_whole(&disk);
+    assert!(listed(&disk, "/iota/identity").contains(&identity));
+    assert!(!listed(&disk, "/").contains(&"junk".to_owned()), "{:?}", listed(&disk, "/"));
+
+    destroy_superblocks(&disk);
+    let extent = disk.table().data().unwrap().extent;
+    let before = disk.digests(extent);
+    let mut machine = Machine::boot("data-quarantined", &options);
+    machine.expect("data NOT mounted: it has no superblock of ext4; e2fsck -y ended with", LONG);
+    data_of(&mut machine, "quarantined");
+    let (code, text) = machine.execute(&["status"], io::empty());
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("QUARANTINED: it has no superblock of ext4"), "{text}");
+    machine.power_off(LONG);
+    drop(machine);
+    assert_eq!(disk.digests(extent), before, "a partition in quarantine was written");
+
+    disk.overwrite(extent.offset, &[0xa5; 1 << 20]);
+    ask_on_the_boot_partition(&disk);
+    let mut machine = Machine::boot("data-reset", &options);
+    machine.expect("data NOT mounted", LONG);
+    machine.expect("reset: asked for on the boot partition (everything); restarting", LONG);
+    machine.expect("data is reset, as was asked for: everything goes", LONG);
+    machine.expect("data is new", LONG);
+    machine.expect("engine docker ready", LONG);
+    data_of(&mut machine, "new");
+    machine.power_off(LONG);
+    let said = machine.console.log();
+    drop(machine);
+    assert_eq!(said.matches("data is reset").count(), 1, "{said}");
+    data_is_whole(&disk);
+    let record = disk.table().record().unwrap();
+    assert_eq!(reset::read(&disk.bytes(record), Extent { offset: 0, ..record }), None);
+}
+
+/// The device says how it stands with its data; gives all that it says about it.
+fn data_of(machine: &mut Machine, state: &str) -> Value {
+    let status = machine.status();
+    assert_eq!(status["data"]["state"], state, "{status}");
+    status["data"].clone()
+}
+
+/// A command about a reset is obeyed, and the device says that it is.
+fn resets(machine: &mut Machine, command: &[&str], expected: &str) {
+    let (code, said) = machine.execute(command, io::empty());
+    assert_eq!(code, 0, "{said}");
+    let status = machine.status();
+    let reset = status["data"]["reset"].as_str().unwrap_or("nothing");
+    assert_eq!(reset, expected, "{status}");
+}
+
+fn data_is_whole(disk: &Disk) {
+    let data = disk.extract(disk.table().data().unwrap().extent, "data");
+    tools::run(tools::tool("e2fsck").command().args(["-f", "-n"]).arg(data));
+}
+
+/// Runs commands of debugfs on the data partition.
+fn debugfs(disk: &Disk, commands: &str) -> String {
+    let offset = disk.table().data().unwrap().extent.offset;
+    let script = disk.path().with_extension("commands");
+    std::fs::write(&script, commands).unwrap();
+    let place = format!("{}?offset={offset}", disk.path().display());
+    tools::run(tools::tool("debugfs").command().arg("-w").arg("-f").arg(script).arg(place))
+}
+
+/// Puts an identity and something else onto the data partition; gives the name of the file.
+fn plant_identity(disk: &Disk) -> String {
+    let name = "planted";
+    let content = disk.path().with_extension(name);
+    std::fs::write(&content, "0123456789abcdef\n").unwrap();
+    let commands = "mkdir iota\nmkdir iota/identity\nmkdir junk\ncd iota/identity\n";
+    debugfs(disk, &format!("{commands}write {} {name}\n", content.display()));
+    name.to_owned()
+}
+
+/// Names in a directory of the data partition.
+fn listed(disk: &Disk, directory: &str) -> Vec<String> {
+    let text = debugfs(disk, &format!("ls -p {directory}\n"));
+    let names = text.lines().filter_map(|line| line.strip_prefix('/')?.split('/').nth(4));
+    names.filter(|name| !matches!(*name, "" | "." | "..")).map(str::to_owned).collect()
+}
+
+/// Changes the time of the top directory behind its checksum's back, and notes errors, as a kernel
+/// does that met that.
+fn hit_the_top_directory(disk: &Disk) {
+    let start = disk.table().data().unwrap().extent.offset;
+    let descriptor = disk.bytes(Extent { offset: start + 4096 + 8, length: 4 });
+    let table = u64::from(u32::from_le_bytes(*descriptor.first_chunk().unwrap()));
+    // The second inode, of 256 bytes; its time of last access.
+    disk.overwrite(start + table * 4096 + 256 + 8, &[0x5a]);
+    let place = Extent { offset: start + SUPERBLOCK_OFFSET, length: 1024 };
+    let mut superblock = *disk.bytes(place).first_chunk::<SUPERBLOCK_BYTES>().unwrap();
+    superblock[0x3A] |= 2;
+    seal(&mut superblock);
+    disk.overwrite(place.offset, &superblock);
+}
+
+/// Every superblock that there may be: at the start of each group.
+fn destroy_superblocks(disk: &Disk) {
+    let extent = disk.table().data().unwrap().extent;
+    disk.overwrite(extent.offset, &[0; 4096]);
+    for offset in (0..extent.length).step_by(32_768 * 4096).skip(1) {
+        disk.overwrite(extent.offset + offset, &[0; 4096]);
+    }
+}
+
+/// What an owner does with a card reader.
+fn ask_on_the_boot_partition(disk: &Disk) {
+    let marker = disk.path().with_extension("marker");
+    std::fs::write(&marker, "").unwrap();
+    let boot = disk.table().boot().unwrap().extent.offset;
+    let place = format!("{}@@{boot}", disk.path().display());
+    let mut copy = tools::tool("mcopy").command();
+    tools::run(copy.arg("-i").arg(place).arg(marker).arg("::iota-reset"));
+}
