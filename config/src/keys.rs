@@ -6,6 +6,8 @@
 pub struct Key {
     /// Tables and name, with dots: `network.interface.name`.
     pub path: &'static str,
+    /// How its value is written.
+    pub shape: Shape,
     /// What its value has to be, as it follows the word "expected".
     pub expected: &'static str,
     /// What holds without it.
@@ -16,6 +18,19 @@ pub struct Key {
     pub text: &'static str,
 }
 
+/// How a value is written in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// In quotes.
+    Text,
+    /// A whole number.
+    Number,
+    /// A list of quoted ones, even of a single one.
+    List,
+    /// One in quotes, or a list of them.
+    TextOrList,
+}
+
 /// Longest and shortest health window. It has to stay far below the time that an image gives a
 /// trial, or no update would ever be kept.
 pub const HEALTH_WINDOW_S: (u32, u32) = (10, 300);
@@ -24,6 +39,7 @@ pub const HEALTH_WINDOW_S: (u32, u32) = (10, 300);
 pub const KEYS: &[Key] = &[
     Key {
         path: "hostname",
+        shape: Shape::Text,
         expected: "a name of 1 to 63 lower-case letters, digits and `-`, in quotes",
         default: "the image's, `iota`",
         example: "hostname = \"kiosk-7\"",
@@ -32,6 +48,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "network.dns",
+        shape: Shape::List,
         expected: "a list of 1 to 3 addresses, such as [\"192.168.1.1\", \"2620:fe::fe\"]",
         default: "what the network offers",
         example: "dns = [\"192.168.1.1\"]",
@@ -39,6 +56,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "network.interface.name",
+        shape: Shape::Text,
         expected: "the name of a network interface, such as \"eth0\"",
         default: "has to be there",
         example: "name = \"eth0\"",
@@ -48,6 +66,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "network.interface.address",
+        shape: Shape::TextOrList,
         expected: "an address with the length of its network, such as \"192.168.1.10/24\", or a \
                    list of one of IPv4 and one of IPv6",
         default: "has to be there",
@@ -57,6 +76,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "network.interface.router",
+        shape: Shape::Text,
         expected: "an address of IPv4 within the interface's network, such as \"192.168.1.1\"",
         default: "none: only the own network is reached over IPv4",
         example: "router = \"192.168.1.1\"",
@@ -64,6 +84,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "time.servers",
+        shape: Shape::List,
         expected: "a list of 1 to 8 names or addresses, such as [\"ntp.example.org\", \
                    \"192.168.1.1\"]",
         default: "the image's, four of a pool that is everybody's",
@@ -73,6 +94,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "ssh.keys",
+        shape: Shape::List,
         expected: "a list of 1 to 32 public keys, each a line of a file such as \
                    ~/.ssh/id_ed25519.pub, in quotes",
         default: "there is no SSH server",
@@ -83,6 +105,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "console.image",
+        shape: Shape::Text,
         expected: "a name of a container image, such as \"docker.io/library/debian:13\"",
         default: "a shell that the image carries",
         example: "image = \"docker.io/library/debian:13\"",
@@ -91,6 +114,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "health.window-s",
+        shape: Shape::Number,
         expected: "a number from 10 to 300",
         default: "the image's, `60`",
         example: "window-s = 120",

@@ -6,7 +6,8 @@
 //! in a cupboard. What can be said is a row of [`keys::KEYS`] or [`sysctls::SYSCTLS`], from which
 //! `docs/config.md` is made; none of it names code, kernel arguments, keys, devices or mounts.
 //!
-//! Reading order: [`Config`] → [`text`] (is it a text at all) → `read` (its values) → [`network`].
+//! Reading order: [`Config`] → [`text`] (is it a text at all) → `read` (its values) → [`network`];
+//! for a device on which single values are changed [`values`] → [`edit`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+pub mod edit;
 pub mod keys;
 pub mod network;
 pub mod problem;
@@ -25,6 +27,7 @@ pub mod suggest;
 pub mod sysctls;
 pub mod text;
 pub mod time;
+pub mod values;
 
 mod print;
 mod read;

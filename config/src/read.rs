@@ -17,7 +17,7 @@ use crate::ssh::{self, PublicKey};
 use crate::time::{self, TimeServer};
 use crate::{Config, keys, suggest, sysctls};
 
-type Value<'t> = Spanned<DeValue<'t>>;
+pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 
 pub(crate) fn read(text: &str) -> Result<Config, Problems> {
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -410,10 +410,10 @@ fn one_of_each(
     if second { Err(format!("{ip} is a second address of its kind")) } else { Ok(()) }
 }
 
-type Leaf<'a, 't> = (String, Range<usize>, &'a Value<'t>);
+pub(crate) type Leaf<'a, 't> = (String, Range<usize>, &'a Value<'t>);
 
 /// `vm.swappiness = 10` is a table in a table to TOML, and `"vm.swappiness" = 10` is not.
-fn flatten<'a, 't>(path: &str, table: &'a DeTable<'t>, leaves: &mut Vec<Leaf<'a, 't>>) {
+pub(crate) fn flatten<'a, 't>(path: &str, table: &'a DeTable<'t>, leaves: &mut Vec<Leaf<'a, 't>>) {
     for (name, value) in table {
         let segment: &str = name.get_ref();
         let path = if path.is_empty() { segment.to_string() } else { format!("{path}.{segment}") };
