@@ -1,6 +1,7 @@
 //! The command line. A few verbs and two options need no parser from elsewhere.
 
 use crate::own_config::parts::Part;
+use crate::own_config::trial;
 use crate::reset::Request;
 use crate::shell::Session;
 use crate::update::Change;
@@ -23,7 +24,11 @@ Commands:
   logs [UNIT]            Print what was said since the start, oldest first, by everybody or one
                          UNIT: init, agent, docker, network, a container's name, …; kernel
   config show            Show the configuration in force, and where it comes from
-  config check FILE      Say everything that is wrong with an iota.toml
+  config get [KEY]       Print a value in force, such as that of network.dns; without KEY all
+  config set KEY VALUE…  Change a value; network.interface.NAME.address for one of an interface
+  config check FILE      Say everything that is wrong with an iota.toml; - for standard input
+  config apply FILE      Put a whole iota.toml in place of what is in force
+  config confirm         Keep a change of the network: without it, what was before comes back
   reset                  Make the data partition new at the next start: containers, images and
                          volumes go, the system stays
   reset cancel           Take that back
@@ -43,6 +48,9 @@ Options:
       --keep-identity  Leave out who this device is to others: /data/iota/identity (reset)
   -f, --follow       Go on printing what is said from now on (logs)
       --memory       Show who holds the memory as well (status)
+      --confirm-within TIME
+                     How long a change of the network waits for `config confirm`, such as 90s or
+                     10m; 5m without it (config set, config apply)
       --system FILE  Read another system description than /usr/lib/iota/system
   -h, --help         Print this help
   -V, --version      Print the version
@@ -131,6 +139,40 @@ pub enum ConfigVerb {
         /// For programs.
         json: bool,
     },
+    /// Print values in force.
+    Get {
+        /// Of one key; of all if absent.
+        key: Option<String>,
+        /// For programs.
+        json: bool,
+    },
+    /// Change a value.
+    Set {
+        /// Its key.
+        key: String,
+        /// What it gets.
+        values: Vec<String>,
+        /// How long a change of the network waits for its confirmation.
+        within_s: u64,
+        /// For programs.
+        json: bool,
+    },
+    /// Put a whole file in place of what is in force.
+    Apply {
+        /// Its path, or `-`.
+        file: String,
+        /// How long a change of the network waits for its confirmation.
+        within_s: u64,
+        /// For programs.
+        json: bool,
+    },
+    /// Keep a change of the network.
+    Confirm {
+        /// For programs.
+        json: bool,
+    },
+    /// Wait for that, and revert the change if it does not come.
+    AwaitConfirm,
     /// Take over the owner's.
     Load,
     /// A part of that, in a process of its own.
@@ -169,6 +211,10 @@ impl Args {
                 "--memory" => flags.memory = true,
                 "-f" | "--follow" => flags.follow = true,
                 "--keep-identity" => flags.keep_identity = true,
+                "--confirm-within" => match rest.next() {
+                    Some(time) => flags.within_s = Some(seconds(time)?),
+                    None => return Err("--confirm-within needs a time, such as 90s".to_owned()),
+                },
                 "--system" => match rest.next() {
                     Some(file) => args.system = file.to_owned(),
                     None => return Err("--system needs a file".to_owned()),
@@ -189,9 +235,10 @@ impl Args {
     }
 }
 
-/// Options without a value.
+/// Options that belong to some commands.
 #[derive(Clone, Copy, Default)]
 struct Flags {
+    within_s: Option<u64>,
     json: bool,
     now: bool,
     memory: bool,
@@ -204,6 +251,9 @@ impl Flags {
         let first = words.first().copied().unwrap_or_default();
         if self.now && !matches!(first, "reboot" | "poweroff") {
             return Err("--now belongs after `reboot` or `poweroff`".to_owned());
+        }
+        if self.within_s.is_some() && !matches!(words, ["config", "set" | "apply", ..]) {
+            return Err("--confirm-within belongs after `config set` or `config apply`".to_owned());
         }
         if self.memory && first != "status" {
             return Err("--memory belongs after `status`".to_owned());
@@ -219,7 +269,7 @@ impl Flags {
 }
 
 fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
-    let Flags { json, now, memory, follow, keep_identity } = flags;
+    let Flags { json, now, memory, follow, keep_identity, .. } = flags;
     let change = |change| Ok(Verb::Change { change, json });
     let (verb, rest): (Result<Verb, String>, &[&str]) = match words {
         [] => return Err("a command is missing".to_owned()),
@@ -235,7 +285,7 @@ fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
         ["update", "install"] => return Err("`update install` needs a file".to_owned()),
         ["update", "cancel", rest @ ..] => (change(Change::Cancel), rest),
         ["update", ..] => return Err("`update` is followed by `install` or `cancel`".to_owned()),
-        ["config", rest @ ..] => return config(rest, json),
+        ["config", rest @ ..] => return config(rest, flags),
         ["reset", "cancel", rest @ ..] => {
             (Ok(Verb::Reset { request: Request::Cancel, json }), rest)
         }
@@ -253,23 +303,50 @@ fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
     }
 }
 
-fn config(words: &[&str], json: bool) -> Result<Verb, String> {
+fn config(words: &[&str], flags: Flags) -> Result<Verb, String> {
+    let json = flags.json;
+    let within_s = flags.within_s.unwrap_or(trial::WITHIN_S);
     let verb = match *words {
         ["show"] => ConfigVerb::Show { json },
+        ["get"] => ConfigVerb::Get { key: None, json },
+        ["get", key] => ConfigVerb::Get { key: Some(key.to_owned()), json },
+        ["set", key, ref values @ ..] if !values.is_empty() => {
+            let values = values.iter().map(|value| (*value).to_owned()).collect();
+            ConfigVerb::Set { key: key.to_owned(), values, within_s, json }
+        }
+        ["set", ..] => return Err("`config set` needs a key and a value".to_owned()),
         ["check", file] => ConfigVerb::Check { file: file.to_owned(), json },
-        ["check"] => return Err("`config check` needs a file".to_owned()),
-        ["show", word, ..] | ["check", _, word, ..] | [_, word, ..] => {
+        ["apply", file] => ConfigVerb::Apply { file: file.to_owned(), within_s, json },
+        [word @ ("check" | "apply")] => return Err(format!("`config {word}` needs a file")),
+        ["confirm"] => ConfigVerb::Confirm { json },
+        ["check" | "apply" | "get", _, word, ..] | [_, word, ..] => {
             return Err(format!("`{word}` is one word too many"));
         }
-        [word] if json => return Err(format!("`config {word}` has no --json")),
+        ["load" | "await-confirm"] if json => {
+            return Err(format!("`config {}` has no --json", words.concat()));
+        }
         ["load"] => ConfigVerb::Load,
-        [word] => match Part::from_word(word) {
-            Some(part) => ConfigVerb::Part(part),
-            None => return Err("`config` is followed by `show` or `check`".to_owned()),
-        },
-        [] => return Err("`config` is followed by `show` or `check`".to_owned()),
+        ["await-confirm"] => ConfigVerb::AwaitConfirm,
+        [word] => ConfigVerb::Part(Part::from_word(word).ok_or(CONFIG_VERBS)?),
+        [] => return Err(CONFIG_VERBS.to_owned()),
     };
     Ok(Verb::Config(verb))
+}
+
+const CONFIG_VERBS: &str =
+    "`config` is followed by `show`, `get`, `set`, `check`, `apply` or `confirm`";
+
+/// Reads `90s`, `10m` or `90`.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit_s) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let (least, most) = trial::WITHIN_RANGE_S;
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_s));
+    seconds.filter(|seconds| (least..=most).contains(seconds)).ok_or_else(|| {
+        format!("--confirm-within takes {least}s to {most}s, or minutes as in 5m, not `{text}`")
+    })
 }
 
 /// The verbs that have no facts to tell.
@@ -305,6 +382,16 @@ mod tests {
         Verb::Reset { request, json }
     }
 
+    fn get(key: &str) -> Verb {
+        Verb::Config(ConfigVerb::Get { key: Some(key.to_owned()), json: false })
+    }
+
+    fn set(within_s: u64) -> Verb {
+        let (key, values) = ("network.dns".to_owned(), ["1.1.1.1", "9.9.9.9"]);
+        let values = values.map(str::to_owned).to_vec();
+        Verb::Config(ConfigVerb::Set { key, values, within_s, json: false })
+    }
+
     #[test]
     fn command_lines_mean_what_they_say() {
         for (line, verb) in [
@@ -324,6 +411,17 @@ mod tests {
             ("iota rollback", Verb::Change { change: Change::RollBack, json: false }),
             ("iota config show", Verb::Config(ConfigVerb::Show { json: false })),
             ("iota config load", Verb::Config(ConfigVerb::Load)),
+            ("iota config get", Verb::Config(ConfigVerb::Get { key: None, json: false })),
+            ("iota config get hostname", get("hostname")),
+            ("iota config set network.dns 1.1.1.1 9.9.9.9", set(300)),
+            ("iota config set --confirm-within 20s network.dns 1.1.1.1 9.9.9.9", set(20)),
+            ("iota config set network.dns 1.1.1.1 9.9.9.9 --confirm-within 2m", set(120)),
+            (
+                "iota config apply - --json",
+                Verb::Config(ConfigVerb::Apply { file: "-".to_owned(), within_s: 300, json: true }),
+            ),
+            ("iota config confirm", Verb::Config(ConfigVerb::Confirm { json: false })),
+            ("iota config await-confirm", Verb::Config(ConfigVerb::AwaitConfirm)),
             ("iota config read-kept", Verb::Config(ConfigVerb::Part(Part::ReadKept))),
             (
                 "iota config check a.toml --json",
@@ -360,8 +458,23 @@ mod tests {
             ("iota update install", "`update install` needs a file"),
             ("iota update install x y", "`y` is one word too many"),
             ("iota commit now", "`now` is one word too many"),
-            ("iota config", "`config` is followed by `show` or `check`"),
-            ("iota config set", "`config` is followed by `show` or `check`"),
+            ("iota config", CONFIG_VERBS),
+            ("iota config sett a b", "`a` is one word too many"),
+            ("iota config set", "`config set` needs a key and a value"),
+            ("iota config set hostname", "`config set` needs a key and a value"),
+            ("iota config get a b", "`b` is one word too many"),
+            ("iota config apply", "`config apply` needs a file"),
+            ("iota config apply a b", "`b` is one word too many"),
+            ("iota config confirm now", "`now` is one word too many"),
+            ("iota config await-confirm --json", "`config await-confirm` has no --json"),
+            (
+                "iota config confirm --confirm-within 20s",
+                "--confirm-within belongs after `config set` or `config apply`",
+            ),
+            (
+                "iota config apply - --confirm-within 2h",
+                "--confirm-within takes 5s to 3600s, or minutes as in 5m, not `2h`",
+            ),
             ("iota config check", "`config check` needs a file"),
             ("iota config show now", "`now` is one word too many"),
             ("iota config load now", "`now` is one word too many"),

@@ -1,7 +1,7 @@
 //! The device's own `iota` command: parse, do, exit code.
 
 use std::fs;
-use std::io::{self, ErrorKind::NotFound, Write as _};
+use std::io::{self, ErrorKind::NotFound, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -18,8 +18,10 @@ use agent::led::StatusLed;
 use agent::logs;
 use agent::memory::Memory;
 use agent::network::{Event, Files};
+use agent::own_config::change::{self, Changer, Wish};
 use agent::own_config::disks::read_whole;
-use agent::own_config::{self, Places, Report, parts};
+use agent::own_config::running::Running;
+use agent::own_config::{self, Places, Report, get, parts};
 use agent::own_disk::Devices;
 use agent::reset;
 use agent::services::{Pace, Services};
@@ -29,6 +31,8 @@ use agent::ssh;
 use agent::status::Status;
 use agent::update::{self, Change, Facts, Outcome};
 use config::problem::document;
+use config::values::Key;
+use config::{Problems, READ_BYTES};
 use ondisk::system::System;
 use rustix::process::{Pid, Signal};
 
@@ -80,6 +84,7 @@ fn status(system: &str, json: bool, memory: bool) -> Result<ExitCode, String> {
     let mut status = Status::collect(facts.boot(), Slots::find(&facts), &system, engine.as_deref());
     status.config = Report::read(Report::path());
     status.data = Data::read(&facts);
+    status.confirm_left_s = with_changer(&system, |changer| Ok(changer.left_s()))?;
     let mut text = if json { status.json(&Memory::read()) } else { status.text() };
     if memory && !json {
         text.push_str(&Memory::read()?.text());
@@ -108,27 +113,114 @@ fn config(verb: &ConfigVerb, system: &str) -> Result<ExitCode, String> {
                 false => print(&report.show(&system)),
             }
         }
+        ConfigVerb::Get { key, json } => get_config(key.as_deref(), *json, &read_system(system)?),
         ConfigVerb::Check { file, json } => check_config(file, *json),
         ConfigVerb::Load => load_config(&read_system(system)?),
         ConfigVerb::Part(part) => part.run(&Facts::default()),
+        ConfigVerb::Set { .. } | ConfigVerb::Apply { .. } | ConfigVerb::Confirm { .. } => {
+            with_changer(&read_system(system)?, |changer| change_config(verb, changer))
+        }
+        ConfigVerb::AwaitConfirm => with_changer(&read_system(system)?, await_confirm),
     }
 }
 
-fn check_config(file: &str, json: bool) -> Result<ExitCode, String> {
-    let bytes = read_whole(Path::new(file)).and_then(|found| found.ok_or(NotFound.into()));
-    let bytes = bytes.map_err(|error| format!("cannot read {file}: {error}"))?;
-    let problems = config::Config::parse(&bytes).err();
-    match &problems {
-        problems if json => {
-            print(&format!("{}\n", document(file, problems.as_ref())))?;
-        }
-        None => drop(print(&format!("{file} is good\n"))?),
-        Some(problems) => {
-            let lines: String = problems.iter().map(|problem| problem.render(file)).collect();
-            let _ = io::stderr().write_all(lines.as_bytes());
-        }
+fn get_config(key: Option<&str>, json: bool, system: &System) -> Result<ExitCode, String> {
+    let (places, report) = (Places::default(), Report::read(Report::path())?);
+    let Some(path) = key else {
+        let all = get::all(&places, &report, system);
+        return match json {
+            true => print(&format!("{}\n", get::document(&all))),
+            false => print(&get::lines(&all)),
+        };
+    };
+    let key = match Key::parse(path) {
+        Ok(key) => key,
+        Err(problems) => return refuse("iota config get", &problems, json),
+    };
+    let values = get::values(&key, &places, &report, system);
+    let nothing = values.is_empty();
+    if json {
+        print(&format!("{}\n", get::document(&[(key.path(), values)])))?;
+    } else if nothing {
+        let _ = writeln!(io::stderr(), "{path} is not set: {}", key.default());
+    } else {
+        print(&format!("{}\n", values.join("\n")))?;
     }
-    Ok(ExitCode::from(if problems.is_none() { 0 } else { 2 }))
+    Ok(ExitCode::from(u8::from(nothing)))
+}
+
+/// All that is wrong, as `iota config check` says it.
+fn refuse(file: &str, problems: &Problems, json: bool) -> Result<ExitCode, String> {
+    if json {
+        print(&format!("{}\n", document(file, Some(problems))))?;
+    } else {
+        let lines: String = problems.iter().map(|problem| problem.render(file)).collect();
+        let _ = io::stderr().write_all(lines.as_bytes());
+    }
+    Ok(ExitCode::from(2))
+}
+
+/// Whatever changes the configuration of a device that runs.
+fn with_changer<T>(
+    system: &System,
+    work: impl FnOnce(&Changer<'_>) -> Result<T, String>,
+) -> Result<T, String> {
+    let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
+    let places = Places::default();
+    let parts = parts::Processes::new(program.clone(), parts::LIMIT);
+    let machine = Running::device(program);
+    let run = Facts::default().run;
+    work(&Changer { places: &places, run, system, parts: &parts, machine: &machine })
+}
+
+fn change_config(verb: &ConfigVerb, changer: &Changer<'_>) -> Result<ExitCode, String> {
+    let (wish, within_s, json) = match verb {
+        ConfigVerb::Set { key, values, within_s, json } => match Key::parse(key) {
+            Ok(key) => (Wish::Set(key, values.clone()), *within_s, *json),
+            Err(problems) => return refuse("iota config set", &problems, *json),
+        },
+        ConfigVerb::Apply { file, within_s, json } => {
+            (Wish::Apply(file.clone(), read_config(file)?), *within_s, *json)
+        }
+        ConfigVerb::Confirm { json } => return tell(&changer.confirm(), *json),
+        _ => return Err("no change of the configuration".to_owned()),
+    };
+    match changer.change(&wish, within_s) {
+        Ok(outcome) => tell(&outcome, json),
+        Err(refused) => refuse(&refused.file, &refused.problems, json),
+    }
+}
+
+/// Until what is on trial is confirmed or reverted. Nobody hears this process but the console.
+fn await_confirm(changer: &Changer<'_>) -> Result<ExitCode, String> {
+    change::stand_alone(&Facts::default().groups);
+    let console = fs::File::options().write(true).open("/dev/console").map(Console::new);
+    let say = |line: &str| console.iter().for_each(|console| console.say(line));
+    while changer.watch(&say) {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The bytes of a file or of standard input, no more than shows that it is too long.
+fn read_config(file: &str) -> Result<Vec<u8>, String> {
+    let failed = |error: io::Error| format!("cannot read {file}: {error}");
+    if file == "-" {
+        let mut bytes = Vec::new();
+        let most = u64::try_from(READ_BYTES).unwrap_or(u64::MAX);
+        io::stdin().take(most).read_to_end(&mut bytes).map_err(failed)?;
+        return Ok(bytes);
+    }
+    let bytes = read_whole(Path::new(file)).and_then(|found| found.ok_or(NotFound.into()));
+    bytes.map_err(failed)
+}
+
+fn check_config(file: &str, json: bool) -> Result<ExitCode, String> {
+    match config::Config::parse(&read_config(file)?) {
+        Ok(_) if json => print(&format!("{}\n", document(file, None))),
+        Ok(_) => print(&format!("{file} is good\n")),
+        Err(problems) => refuse(file, &problems, json),
+    }
 }
 
 /// Never fails for the sake of a file: what comes after it in the start waits for its end alone.
@@ -172,7 +264,7 @@ fn health(path: &str) -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     };
     let console = Console::new(io::stdout());
-    let window_s = own_config::window_s(Report::path(), declared);
+    let window_s = own_config::window_s(Report::read(Report::path()).ok().as_ref(), declared);
     let mut gate = Gate::new(Duration::from_secs(u64::from(window_s)));
     let engine = open_engine(&system);
     let start = Instant::now();

@@ -2,31 +2,41 @@
 //!
 //! ```text
 //! iota config load ─┬─ read-file ── boot partition, read-only ──► bytes, none, or why not
-//!                   ├─ read-kept ── /data/iota/config-SLOT.toml ─► the same; only if need be
+//!                   ├─ read-device ─ /data/iota/config-device.toml ─► changed on the device
+//!                   ├─ read-kept ── /data/iota/config-SLOT.toml ─► the last good; if need be
 //!                   │  decide ──── what holds, what is said, what is stored
 //!                   │  apply ───── host name, settings of the kernel, files for the daemons
 //!                   │  report ──── /run/iota/config.json, for everyone who wants to know
-//!                   └─ keep, forget ── the copy on the data partition
+//!                   └─ keep, drop, forget ── the copies on the data partition
+//!
+//! iota config set ──── edit, check ── keep-device, or on trial in /run ── apply, tell daemons
 //! ```
 //!
 //! What touches a disk is a process of its own with a time limit, since a thread that waits for a
 //! dead card cannot be ended and would hold up the start of the network. Nothing here keeps a
 //! device from starting: what cannot be done is said, and the rest is done.
 //!
-//! Reading order: [`decide`] → [`disks`] → [`parts`] → [`apply`] → [`report`].
+//! Reading order: [`decide`] → [`device`] → [`disks`] → [`parts`] → [`apply`] → [`report`]; for
+//! changes on a device that runs [`trial`] → [`effects`] → [`change`] → [`running`]; [`get`].
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ondisk::system::{Health, System};
 
 use crate::console::Console;
 
 pub mod apply;
+pub mod change;
 pub mod decide;
+pub mod device;
 pub mod disks;
+pub mod effects;
+pub mod get;
 pub mod parts;
 pub mod report;
+pub mod running;
+pub mod trial;
 
 pub use decide::{Source, decide};
 pub use parts::Parts;
@@ -66,7 +76,7 @@ impl Default for Places {
 pub fn load(
     places: &Places,
     system: &System,
-    parts: &dyn Parts,
+    parts: &(dyn Parts + Sync),
     set_hostname: &dyn Fn(&str) -> io::Result<()>,
     console: &Console,
 ) {
@@ -75,7 +85,12 @@ pub fn load(
     for trouble in apply::daemons(places, &config::Config::default()) {
         say(&trouble);
     }
-    let decision = decide(parts.read_file(), || parts.read_kept());
+    let (file, device) = std::thread::scope(|scope| {
+        let device = scope.spawn(|| parts.read_device());
+        let file = parts.read_file();
+        (file, device.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let decision = decide(file, device, || parts.read_kept());
     console.say(&decision.line());
     let hostname = decision.config.hostname().unwrap_or(&system.hostname);
     if let Err(error) = set_hostname(hostname) {
@@ -87,15 +102,17 @@ pub fn load(
     if let Err(error) = Report::of(&decision).write(&places.report) {
         say(&format!("{}: {error}", places.report.display()));
     }
-    if let Err(error) = parts.store(&decision.store) {
-        say(&format!("the copy on the data partition: {error}"));
+    for store in &decision.store {
+        if let Err(error) = parts.store(store) {
+            say(&format!("the copy on the data partition: {error}"));
+        }
     }
 }
 
 /// The health window: the owner's, as far as the image leaves time for it. A trial that cannot end
 /// well would be the end of updates.
-pub fn window_s(report: &Path, declared: &Health) -> u32 {
-    let wanted = Report::read(report).ok().and_then(|report| report.config.health_window_s());
+pub fn window_s(report: Option<&Report>, declared: &Health) -> u32 {
+    let wanted = report.and_then(|report| report.config.health_window_s());
     wanted.map_or(declared.window_s, |wanted| wanted.min(declared.limit_s / 2))
 }
 

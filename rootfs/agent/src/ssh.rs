@@ -75,8 +75,8 @@ pub fn serve(places: &Places, config: &Config, say: &dyn Fn(&str)) -> Result<(),
     Err(format!("{SERVER}: {error}"))
 }
 
-/// Writes who may log in, where only root can.
-fn authorize(places: &Places, config: &Config) -> io::Result<()> {
+/// Writes who may log in, where only root can. A server that runs reads it for each login.
+pub fn authorize(places: &Places, config: &Config) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(&places.runtime)?;
     let lines: String = config.ssh_keys().iter().map(|key| format!("{key}\n")).collect();
     let file = places.runtime.join("authorized_keys");

@@ -29,6 +29,8 @@ pub struct Status {
     pub config: Result<Report, String>,
     /// How it stands with the data partition, or why that is not known.
     pub data: Result<Data, String>,
+    /// Seconds that are left to confirm a change of the network, if one waits for that.
+    pub confirm_left_s: Option<u64>,
 }
 
 /// What an engine that is up tells.
@@ -70,6 +72,7 @@ impl Status {
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             config: Err("not looked at".to_owned()),
             data: Err("not looked at".to_owned()),
+            confirm_left_s: None,
         }
     }
 
@@ -122,6 +125,9 @@ impl Status {
         match &self.data {
             Ok(data) => text.push_str(&data.text()),
             Err(error) => drop(writeln!(text, "data       unknown: {error}")),
+        }
+        if let Some(seconds) = self.confirm_left_s {
+            let _ = writeln!(text, "config     network change waits for confirm, {seconds} s left");
         }
         match &self.engine {
             None => text.push_str("engine     none\n"),
@@ -195,6 +201,7 @@ impl Status {
             "hostname": self.hostname,
             "config": config,
             "data": data,
+            "confirm-left-s": self.confirm_left_s,
             "engine": engine,
             "containers": containers.collect::<Vec<Value>>(),
             "missing": self.missing().collect::<Vec<_>>(),
@@ -213,6 +220,7 @@ fn short(image: &str) -> &str {
 mod tests {
     use super::*;
     use crate::own_config::Source;
+    use crate::own_config::device::Base;
 
     fn listed(name: &str, state: &str) -> Listed {
         let status = format!("{state} a while");
@@ -235,8 +243,11 @@ mod tests {
                 source: Source::LastGood,
                 problem: Some("iota.toml: line 3, column 1: no".to_owned()),
                 config: config::Config::default(),
+                text: String::new(),
+                base: Base::NoFile,
             }),
             data: Err("no report".to_owned()),
+            confirm_left_s: None,
         }
     }
 
@@ -273,7 +284,10 @@ mod tests {
     #[test]
     fn json_carries_the_same_facts() {
         let containers = vec![listed("hello", "running"), listed("web", "running")];
-        let status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
+        let mut status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
+        status.confirm_left_s = Some(287);
+        let line = "config     network change waits for confirm, 287 s left\n";
+        assert!(status.text().contains(line), "{}", status.text());
         let document: Value =
             serde_json::from_str(&status.json(&Err("not asked".to_owned()))).unwrap();
         assert_eq!(document["well"], true);
@@ -281,6 +295,7 @@ mod tests {
         assert_eq!(document["boot"]["attempt"], 2);
         let problem = "iota.toml: line 3, column 1: no";
         assert_eq!(document["config"], json!({"source": "last-good", "problem": problem}));
+        assert_eq!(document["confirm-left-s"], 287);
         assert_eq!(
             document["engine"],
             json!({"name": "docker", "ready": true, "version": "26.1.5"})
@@ -297,7 +312,9 @@ mod tests {
         let (boot, slots) = (Err("no".to_owned()), Err("no".to_owned()));
         let (config, hostname) = (Err("no report".to_owned()), "iota".to_owned());
         let (engine, declared, data) = (None, Vec::new(), Err("no report".to_owned()));
-        let plain = Status { engine, declared, boot, slots, config, data, hostname };
+        let confirm_left_s = None;
+        let plain =
+            Status { engine, declared, boot, slots, config, data, hostname, confirm_left_s };
         assert!(plain.is_well());
         assert_eq!(
             plain.text(),

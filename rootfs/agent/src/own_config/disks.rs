@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 
 use config::{Config, FILE_NAME, READ_BYTES};
 use ondisk::layout::Slot;
+use rustix::fs::statfs;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
+use super::device;
 use crate::own_disk::Devices;
 use crate::update::Facts;
 
@@ -94,6 +96,10 @@ pub fn read_from(directory: &Path) -> Result<Option<Vec<u8>>, String> {
 
 /// The bytes of a file, a few more than it may have at most; `None` if there is none.
 pub fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    read_up_to(path, READ_BYTES)
+}
+
+fn read_up_to(path: &Path, most: usize) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         file => file?,
@@ -101,13 +107,28 @@ pub fn read_whole(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }
-    let most = u64::try_from(READ_BYTES).unwrap_or(u64::MAX);
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     file.take(most).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }
 
-/// The copies of good files.
+/// Refuses a place in memory, where PID 1 puts `/data` if no data partition can be mounted.
+pub fn is_on_disk(directory: &Path) -> Result<(), String> {
+    /// `TMPFS_MAGIC` (`include/uapi/linux/magic.h`).
+    const IN_MEMORY: u64 = 0x0102_1994;
+    let mounted = directory.parent().unwrap_or(directory);
+    let found = statfs(mounted).map_err(|error| format!("{}: {error}", mounted.display()))?;
+    match u64::try_from(found.f_type) {
+        Ok(IN_MEMORY) => {
+            let shown = mounted.display();
+            Err(format!("{shown} is in memory, since the data partition is not mounted"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The copies of good files, and what was changed on the device.
 #[derive(Clone, Debug)]
 pub struct Copies {
     directory: PathBuf,
@@ -141,8 +162,31 @@ impl Copies {
 
     /// Puts a file in place of the own copy; the same again costs no write.
     pub fn keep(&self, bytes: &[u8]) -> io::Result<()> {
-        let path = self.path(self.slot);
-        if read_whole(&path).is_ok_and(|present| present.as_deref() == Some(bytes)) {
+        self.put(&self.path(self.slot), bytes)
+    }
+
+    /// What was changed on the device: one file for both systems, since it is one owner's wish.
+    fn device_path(&self) -> PathBuf {
+        self.directory.join("config-device.toml")
+    }
+
+    /// What was changed on the device, as [`device::encode`] wrote it; `None` if nothing was.
+    pub fn read_device(&self) -> io::Result<Option<Vec<u8>>> {
+        read_up_to(&self.device_path(), READ_BYTES.saturating_add(device::HEAD_BYTES))
+    }
+
+    /// Puts this in place of what was changed on the device before.
+    pub fn keep_device(&self, bytes: &[u8]) -> io::Result<()> {
+        self.put(&self.device_path(), bytes)
+    }
+
+    /// Removes what was changed on the device.
+    pub fn drop_device(&self) -> io::Result<()> {
+        self.remove(&[self.device_path()])
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if read_up_to(path, usize::MAX).is_ok_and(|present| present.as_deref() == Some(bytes)) {
             return Ok(());
         }
         self.make_directory()?;
@@ -152,7 +196,7 @@ impl Copies {
             options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&unfinished, &path)?;
+        fs::rename(&unfinished, path)?;
         File::open(&self.directory)?.sync_all()
     }
 
@@ -164,11 +208,15 @@ impl Copies {
         self.directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
     }
 
-    /// Removes both: no system shall come back to what its owner has taken away.
+    /// Removes all: no system shall come back to what its owner has taken away.
     pub fn forget(&self) -> io::Result<()> {
+        self.remove(&[self.path(Slot::A), self.path(Slot::B), self.device_path()])
+    }
+
+    fn remove(&self, paths: &[PathBuf]) -> io::Result<()> {
         let mut removed = false;
-        for slot in Slot::BOTH {
-            match fs::remove_file(self.path(slot)) {
+        for path in paths {
+            match fs::remove_file(path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 result => {
                     result?;

@@ -11,6 +11,7 @@ use config::{Config, MOST_BYTES};
 use ondisk::layout::Slot;
 
 use super::decide::{Found, Kept, Store};
+use super::device::{Device, HEAD_BYTES};
 use super::disks::{self, Copies};
 use crate::reset;
 use crate::update::Facts;
@@ -26,8 +27,10 @@ const COPIES: &str = "/data/iota";
 pub trait Parts {
     /// Looks at the boot partition.
     fn read_file(&self) -> Found;
-    /// Looks at the data partition.
+    /// Looks at the data partition for the copy of the last good file.
     fn read_kept(&self) -> Kept;
+    /// Looks at the data partition for what was changed on the device.
+    fn read_device(&self) -> Device;
     /// Changes the data partition.
     fn store(&self, store: &Store) -> Result<(), String>;
 }
@@ -41,7 +44,13 @@ pub enum Part {
     ReadKept,
     /// Standard input becomes the copy.
     Keep,
-    /// The copies are removed.
+    /// What was changed on the device goes to standard output.
+    ReadDevice,
+    /// Standard input becomes what was changed on the device.
+    KeepDevice,
+    /// What was changed on the device is removed.
+    DropDevice,
+    /// All of them are removed.
     Forget,
     /// A request for a reset is taken over from the boot partition; its word goes to standard
     /// output.
@@ -50,10 +59,13 @@ pub enum Part {
 
 impl Part {
     /// All, with their words.
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::ReadFile, "read-file"),
         (Self::ReadKept, "read-kept"),
         (Self::Keep, "keep"),
+        (Self::ReadDevice, "read-device"),
+        (Self::KeepDevice, "keep-device"),
+        (Self::DropDevice, "drop-device"),
         (Self::Forget, "forget"),
         (Self::ObeyMarker, "obey-marker"),
     ];
@@ -73,23 +85,31 @@ impl Part {
         let slot = facts.boot().map_or(Slot::A, |boot| boot.slot);
         let copies = Copies::new(Path::new(COPIES), slot);
         let failed = |error: io::Error| error.to_string();
+        let done = |result: io::Result<()>| result.map(|()| ExitCode::SUCCESS).map_err(failed);
         let found = match self {
             Self::ReadFile => disks::read_file(facts)?,
             Self::ReadKept => copies.read()?,
             Self::ObeyMarker => {
                 reset::obey_marker(facts)?.map(|reset| reset::word(reset).as_bytes().to_vec())
             }
-            Self::Keep => {
-                let mut bytes = Vec::new();
-                io::stdin().read_to_end(&mut bytes).map_err(failed)?;
-                copies.keep(&bytes).map_err(failed)?;
-                return Ok(ExitCode::SUCCESS);
+            Self::ReadDevice => copies.read_device().map_err(failed)?,
+            Self::Keep => return done(copies.keep(&input()?)),
+            Self::KeepDevice => {
+                // What is said to be kept has to outlive a restart.
+                disks::is_on_disk(Path::new(COPIES))?;
+                return done(copies.keep_device(&input()?));
             }
-            Self::Forget => return copies.forget().map(|()| ExitCode::SUCCESS).map_err(failed),
+            Self::DropDevice => return done(copies.drop_device()),
+            Self::Forget => return done(copies.forget()),
         };
         let Some(bytes) = found else { return Ok(ExitCode::from(1)) };
         io::stdout().write_all(&bytes).map(|()| ExitCode::SUCCESS).map_err(failed)
     }
+}
+
+fn input() -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    io::stdin().read_to_end(&mut bytes).map(|_| bytes).map_err(|error| error.to_string())
 }
 
 /// The parts as processes of a program, which is this one.
@@ -155,7 +175,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        let most = u64::try_from(2 * MOST_BYTES).unwrap_or(u64::MAX);
+        let most = u64::try_from(2 * MOST_BYTES + HEAD_BYTES).unwrap_or(u64::MAX);
         if let Some(pipe) = pipe {
             let _ = pipe.take(most).read_to_end(&mut bytes);
         }
@@ -173,7 +193,7 @@ impl Parts for Processes {
         match self.run(Part::ReadFile, &[]) {
             Ok(Some(bytes)) => match Config::parse(&bytes) {
                 Ok(config) => Found::Good(config, bytes),
-                Err(problems) => Found::Bad(problems.to_string()),
+                Err(problems) => Found::Bad(problems.to_string(), bytes),
             },
             Ok(None) => Found::Missing,
             Err(error) => Found::Unreadable(error),
@@ -183,7 +203,7 @@ impl Parts for Processes {
     fn read_kept(&self) -> Kept {
         match self.run(Part::ReadKept, &[]) {
             Ok(Some(bytes)) => match Config::parse(&bytes) {
-                Ok(config) => Kept::Good(config),
+                Ok(config) => Kept::Good(config, bytes),
                 Err(problems) => Kept::Unusable(problems.to_string()),
             },
             Ok(None) => Kept::Missing,
@@ -191,11 +211,20 @@ impl Parts for Processes {
         }
     }
 
+    fn read_device(&self) -> Device {
+        match self.run(Part::ReadDevice, &[]) {
+            Ok(Some(bytes)) => Device::decode(&bytes),
+            Ok(None) => Device::Missing,
+            Err(error) => Device::Unusable(None, error),
+        }
+    }
+
     fn store(&self, store: &Store) -> Result<(), String> {
         let (part, input): (_, &[u8]) = match store {
             Store::Keep(bytes) => (Part::Keep, bytes),
+            Store::KeepDevice(bytes) => (Part::KeepDevice, bytes),
+            Store::DropDevice => (Part::DropDevice, &[]),
             Store::Forget => (Part::Forget, &[]),
-            Store::Nothing => return Ok(()),
         };
         self.run(part, input).map(drop)
     }

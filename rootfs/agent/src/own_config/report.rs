@@ -11,6 +11,7 @@ use ondisk::system::System;
 use serde_json::{Value, json};
 
 use super::decide::{Decision, Source};
+use super::device::Base;
 
 /// The configuration of this start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,10 @@ pub struct Report {
     pub problem: Option<String>,
     /// What it says.
     pub config: Config,
+    /// As its owner wrote it; empty if nobody did.
+    pub text: String,
+    /// What a change is based on.
+    pub base: Base,
 }
 
 impl Report {
@@ -31,23 +36,23 @@ impl Report {
 
     /// Of what was decided.
     pub fn of(decision: &Decision) -> Self {
-        let Decision { config, source, problem, .. } = decision.clone();
-        Self { source, problem, config }
+        let Decision { config, text, source, base, problem, .. } = decision.clone();
+        Self { source, problem, config, text, base }
     }
 
     /// For this system alone, which the services of this start may read: no sync.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let document = json!({
+        write(path, &self.document())
+    }
+
+    /// All of it, to be written to a file.
+    pub fn document(&self) -> Value {
+        json!({
             "source": self.source.word(),
             "problem": self.problem,
-            "config": self.config.to_string(),
-        });
-        let unfinished = path.with_extension("new");
-        let mut options = File::options();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(format!("{document}\n").as_bytes())?;
-        fs::rename(&unfinished, path)
+            "base": self.base.to_string(),
+            "config": self.text,
+        })
     }
 
     /// Reads what [`Report::write`] wrote; an error is one clause.
@@ -55,16 +60,20 @@ impl Report {
         let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
         let document: Value = serde_json::from_str(&text).map_err(|error| failed(&error))?;
+        Self::from_document(&document).map_err(|error| failed(&error))
+    }
+
+    /// Reads a [`Report::document`]; an error is one clause.
+    pub fn from_document(document: &Value) -> Result<Self, String> {
         let word = |name: &str| document.get(name).and_then(Value::as_str);
-        let source = word("source").and_then(Source::from_word);
-        let config = Config::parse(word("config").unwrap_or_default().as_bytes());
-        match (source, config) {
-            (Some(source), Ok(config)) => {
-                Ok(Self { source, problem: word("problem").map(str::to_owned), config })
-            }
-            (None, _) => Err(failed(&"no source")),
-            (_, Err(problems)) => Err(failed(&problems)),
-        }
+        let source = word("source").and_then(Source::from_word).ok_or("no source")?;
+        let base = word("base").and_then(Base::parse).ok_or("no base")?;
+        let text = word("config").unwrap_or_default().to_owned();
+        let config = match &*text {
+            "" => Config::default(),
+            text => Config::parse(text.as_bytes()).map_err(|problems| problems.to_string())?,
+        };
+        Ok(Self { source, problem: word("problem").map(str::to_owned), config, text, base })
     }
 
     /// The line of `iota status`.
@@ -121,6 +130,15 @@ impl Report {
             },
         })
     }
+}
+
+/// Puts a document in place of one in memory, in one step.
+pub fn write(path: &Path, document: &Value) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let mut options = File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(format!("{document}\n").as_bytes())?;
+    fs::rename(&unfinished, path)
 }
 
 fn interface(interface: &Interface) -> Value {

@@ -3,12 +3,15 @@
 use std::cell::RefCell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use config::Config;
+use config::values::Key;
 use ondisk::layout::Slot;
 
 use super::decide::{Found, Kept, Store};
+use super::device::{Base, Device};
 use super::disks::{Copies, read_from};
 use super::parts::Processes;
 use super::*;
@@ -48,15 +51,22 @@ fn whole() -> Config {
     Config::parse(TEXT.as_bytes()).unwrap()
 }
 
+/// What is in force when the boot partition has that file.
+fn of_file() -> Report {
+    let (text, base) = (TEXT.to_owned(), Base::of(TEXT.as_bytes()));
+    Report { source: Source::File, problem: None, config: whole(), text, base }
+}
+
 struct Told {
     file: Found,
     kept: Kept,
-    stored: RefCell<Option<Store>>,
+    device: Device,
+    stored: Mutex<Vec<Store>>,
 }
 
 impl Told {
     fn new(file: Found, kept: Kept) -> Self {
-        Self { file, kept, stored: RefCell::new(None) }
+        Self { file, kept, device: Device::Missing, stored: Mutex::new(Vec::new()) }
     }
 }
 
@@ -67,8 +77,11 @@ impl Parts for Told {
     fn read_kept(&self) -> Kept {
         self.kept.clone()
     }
+    fn read_device(&self) -> Device {
+        self.device.clone()
+    }
     fn store(&self, store: &Store) -> Result<(), String> {
-        self.stored.replace(Some(store.clone()));
+        self.stored.lock().unwrap().push(store.clone());
         Err("disk full".to_owned())
     }
 }
@@ -99,7 +112,7 @@ impl Root {
     }
 
     /// Loads; the host name that was set.
-    fn load(&self, parts: &dyn Parts) -> String {
+    fn load(&self, parts: &Told) -> String {
         let system = system();
         let name = RefCell::new(String::new());
         let set = |to: &str| {
@@ -125,7 +138,7 @@ fn a_good_file_is_applied_reported_and_kept_even_if_a_part_of_that_fails() {
     let root = Root::new();
     let parts = Told::new(Found::Good(whole(), TEXT.into()), Kept::Missing);
     assert_eq!(root.load(&parts), "kiosk-7");
-    assert_eq!(parts.stored.take(), Some(Store::Keep(TEXT.into())));
+    assert_eq!(*parts.stored.lock().unwrap(), [Store::Keep(TEXT.into())]);
     assert_eq!(root.read("sys/vm/swappiness"), "10");
     assert!(!root.directory.path().join("sys/vm/max_map_count").exists());
     let expected = "\
@@ -146,7 +159,7 @@ static routers=192.168.1.1
         server ntp.example.org port 1123 iburst\n";
     assert_eq!(root.read("time.conf"), expected);
     let report = Report::read(&root.places.report).unwrap();
-    assert_eq!(report, Report { source: Source::File, problem: None, config: whole() });
+    assert_eq!(report, of_file());
     let mode = fs::metadata(&root.places.report).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
@@ -154,9 +167,10 @@ static routers=192.168.1.1
 #[test]
 fn a_bad_file_leaves_the_last_good_copy_in_force_and_says_so() {
     let root = Root::new();
-    let parts = Told::new(Found::Bad("line 1".to_owned()), Kept::Good(whole()));
+    let parts =
+        Told::new(Found::Bad("line 1".to_owned(), Vec::new()), Kept::Good(whole(), TEXT.into()));
     assert_eq!(root.load(&parts), "kiosk-7");
-    assert_eq!(parts.stored.take(), Some(Store::Nothing));
+    assert_eq!(*parts.stored.lock().unwrap(), []);
     let report = Report::read(&root.places.report).unwrap();
     assert_eq!(report.text(), "copy of the last good iota.toml; ERROR: iota.toml: line 1");
 }
@@ -164,7 +178,7 @@ fn a_bad_file_leaves_the_last_good_copy_in_force_and_says_so() {
 #[test]
 fn without_a_file_the_image_alone_holds() {
     let root = Root::new();
-    let parts = Told::new(Found::Missing, Kept::Good(whole()));
+    let parts = Told::new(Found::Missing, Kept::Good(whole(), TEXT.into()));
     assert_eq!(root.load(&parts), "iota");
     assert_eq!(root.read("network.conf"), "clientid\nslaac hwaddr\n");
     assert_eq!(root.read("time.conf"), "pool pool.example.org\nport 0\n");
@@ -179,7 +193,7 @@ fn without_a_file_the_image_alone_holds() {
 
 #[test]
 fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
-    let report = Report { source: Source::File, problem: None, config: whole() };
+    let report = of_file();
     assert_eq!(Config::parse(report.show(&system()).as_bytes()), Ok(whole()));
     let document = report.show_json(&system());
     let expected = serde_json::json!({
@@ -209,9 +223,10 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
 fn the_health_window_is_the_owners_as_far_as_the_image_leaves_time_for_it() {
     let root = Root::new();
     let declared = |limit_s| Health { service: "health".to_owned(), window_s: 60, limit_s };
-    let window = |limit_s| window_s(&root.places.report, &declared(limit_s));
+    let report = || Report::read(&root.places.report).ok();
+    let window = |limit_s| window_s(report().as_ref(), &declared(limit_s));
     assert_eq!(window(600), 60, "without a report");
-    root.load(&Told::new(Found::Good(whole(), Vec::new()), Kept::Missing));
+    root.load(&Told::new(Found::Good(whole(), TEXT.into()), Kept::Missing));
     assert_eq!(window(600), 120);
     assert_eq!(window(200), 100);
 }
@@ -237,6 +252,58 @@ fn a_copy_is_replaced_in_one_step_and_each_slot_has_its_own() {
     assert_eq!(names(), 2, "nothing unfinished is left");
     b.forget().unwrap();
     assert_eq!(names(), 0);
+}
+
+#[test]
+fn what_was_changed_on_the_device_holds_and_becomes_the_copy() {
+    let root = Root::new();
+    let mut parts = Told::new(Found::Good(Config::default(), b"# old\n".into()), Kept::Missing);
+    parts.device = Device::Good(whole(), TEXT.to_owned(), Base::of(b"# old\n"));
+    assert_eq!(root.load(&parts), "kiosk-7");
+    assert_eq!(*parts.stored.lock().unwrap(), [Store::Keep(TEXT.into())]);
+    let report = Report::read(&root.places.report).unwrap();
+    assert_eq!((report.source, report.base), (Source::Device, Base::of(b"# old\n")));
+    assert_eq!(report.text, TEXT);
+}
+
+#[test]
+fn what_was_changed_on_the_device_is_one_file_for_both_systems() {
+    let data = tempfile::tempdir().unwrap();
+    let directory = data.path().join("iota");
+    let (a, b) = (Copies::new(&directory, Slot::A), Copies::new(&directory, Slot::B));
+    assert_eq!(a.read_device().unwrap(), None);
+    a.drop_device().unwrap();
+    let largest = vec![b'#'; config::MOST_BYTES + super::device::HEAD_BYTES];
+    a.keep_device(&largest).unwrap();
+    assert_eq!(b.read_device().unwrap(), Some(largest));
+    b.drop_device().unwrap();
+    a.keep_device(b"# mine\n").unwrap();
+    b.forget().unwrap();
+    assert_eq!(a.read_device().unwrap(), None);
+}
+
+#[test]
+fn values_in_force_are_the_owners_or_else_the_images_and_the_kernels() {
+    let root = Root::new();
+    let places = &root.places;
+    root.load(&Told::new(Found::Missing, Kept::Missing));
+    let of = |path: &str| {
+        let report = Report::read(&places.report).unwrap();
+        get::values(&Key::parse(path).unwrap(), places, &report, &system()).join(" ")
+    };
+    assert_eq!(of("hostname"), "iota");
+    assert_eq!(of("health.window-s"), "60");
+    assert_eq!(of("sysctl.vm.swappiness"), "60");
+    assert_eq!(of("network.dns"), "");
+    root.load(&Told::new(Found::Good(whole(), TEXT.into()), Kept::Missing));
+    assert_eq!(of("hostname"), "kiosk-7");
+    assert_eq!(of("network.interface.eth0.address"), "192.168.1.10/24 fd00:1::10/64");
+    // A setting that this kernel does not have.
+    assert_eq!(of("sysctl.vm.max_map_count"), "262144");
+    let report = Report::read(&places.report).unwrap();
+    let all = get::lines(&get::all(places, &report, &system()));
+    assert!(all.starts_with("hostname kiosk-7\nnetwork.dns 192.168.1.1\n"), "{all}");
+    assert!(all.contains("\nhealth.window-s 120\nsysctl.vm.max_map_count 262144\n"), "{all}");
 }
 
 #[test]
@@ -283,7 +350,7 @@ fn what_a_part_says_and_how_it_ends_is_what_was_found() {
     let (_here, parts) = program("echo '# good'");
     assert_eq!(parts.read_file(), Found::Good(Config::default(), b"# good\n".to_vec()));
     let (_here, parts) = program("echo nonsense");
-    assert!(matches!(parts.read_file(), Found::Bad(why) if why.starts_with("line 1, ")));
+    assert!(matches!(parts.read_file(), Found::Bad(why, _) if why.starts_with("line 1, ")));
     let (_here, parts) = program("exit 1");
     assert_eq!(parts.read_file(), Found::Missing);
     assert_eq!(parts.read_kept(), Kept::Missing);
