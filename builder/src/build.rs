@@ -18,6 +18,7 @@ use crate::debian::lock::LockedPackage;
 use crate::debian::obtain::{self, obtain};
 use crate::definitions::{Definitions, digest_of_inputs};
 use crate::error::{Context, Error, Result};
+use crate::flash::config::Config;
 use crate::hex;
 use crate::host::cargo::{Component, Components};
 use crate::host::progress::Progress;
@@ -54,6 +55,9 @@ pub struct Plan {
     pub locked: bool,
     /// Build even if nothing changed.
     pub force: bool,
+    /// What its owner tells the device. It is no part of what is signed: with another one, version
+    /// and slot are the same.
+    pub config: Option<Config>,
 }
 
 /// What a build works with.
@@ -100,14 +104,15 @@ pub fn build(plan: &Plan, host: &Host<'_>) -> Result<Summary> {
     let definitions = Definitions::load(host.workspace, &plan.board, &plan.engine)?;
     let inputs = inputs_of(plan, host.workspace)?;
     let outputs = Outputs::new(&plan.out.join(&plan.board));
+    let all_inputs = with_config(&inputs, plan.config.as_ref());
     if !plan.force
-        && let Some(summary) = outputs.unchanged(&inputs)
+        && let Some(summary) = outputs.unchanged(&all_inputs)
     {
         return Ok(summary);
     }
     let (summary, as_locked) = make(plan, host, &definitions, &inputs, &outputs, |_| Ok(()))?;
     if as_locked {
-        outputs.record_inputs(&inputs, &summary)?;
+        outputs.record_inputs(&all_inputs, &summary)?;
     }
     Ok(summary)
 }
@@ -171,13 +176,20 @@ fn trust(plan: &Plan) -> Result<ondisk::trust::Trust> {
     })
 }
 
-/// Everything that decides the outputs, in one digest.
+/// Everything that decides what is signed, in one digest.
 fn inputs_of(plan: &Plan, workspace: &Path) -> Result<Digest> {
     let files = digest_of_inputs(workspace, &plan.board)?;
     let Plan { engine, profile, version, rollback_index, root_format, .. } = plan;
     let version = version.as_deref().unwrap_or_default();
     let choices = format!("{engine} {profile} {version:?} {rollback_index} {root_format:?}");
     Ok(Digest::of(&[files.as_slice(), &plan.key.public(), choices.as_bytes()].concat()))
+}
+
+/// Everything that decides the outputs.
+fn with_config(inputs: &Digest, config: Option<&Config>) -> Digest {
+    config.map_or(*inputs, |config| {
+        Digest::of(&[inputs.as_bytes(), b"\0config\0".as_slice(), config.bytes()].concat())
+    })
 }
 
 /// `0.1.0` of a release; a development build adds what it was made of, so that two builds are told
@@ -325,4 +337,19 @@ fn compress_cached(store: &Store, content: &Content, level: i32) -> Result<Compr
 fn compress(bytes: &[u8], level: i32) -> Result<Vec<u8>> {
     ::zstd::bulk::compress(bytes, level)
         .context(|| format!("cannot compress {} bytes", bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_with_another_config_is_another_build() {
+        let config = |text: &str| Config::new(text.into()).unwrap();
+        let inputs = Digest::of(b"inputs");
+        let (one, other) = (config("# one\n"), config("# other\n"));
+        assert_eq!(with_config(&inputs, None), inputs);
+        assert_ne!(with_config(&inputs, Some(&one)), inputs);
+        assert_ne!(with_config(&inputs, Some(&one)), with_config(&inputs, Some(&other)));
+    }
 }

@@ -44,7 +44,7 @@ pub struct Common {
 #[derive(Subcommand, Debug)]
 pub enum Verb {
     /// Build the image of a board
-    Build(BuildArgs),
+    Build(ImageArgs),
     /// Build the image of a board and boot it in QEMU on this terminal
     Run(RunArgs),
     /// Write an image to a card, stick or disk, and read it back
@@ -63,7 +63,7 @@ pub enum Verb {
     Key(KeyVerb),
 }
 
-/// Options of `iota build`; `iota run`, `iota flash` and `iota bundle` take them too.
+/// Options of every verb that builds a board: `iota build`, `run`, `flash` and `bundle`.
 #[derive(Args, Clone, Debug)]
 pub struct BuildArgs {
     /// A directory of boards/, for example generic-aarch64
@@ -92,6 +92,18 @@ pub struct BuildArgs {
     /// Build again even when nothing changed
     #[arg(long)]
     pub force: bool,
+}
+
+/// Options of `iota build` alone.
+#[derive(Args, Clone, Debug)]
+pub struct ImageArgs {
+    /// Put this file, which is checked first, into the image's boot partition as the device's
+    /// iota.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How to build the board.
+    #[command(flatten)]
+    pub build: BuildArgs,
 }
 
 /// How the root file system is stored in the slot.

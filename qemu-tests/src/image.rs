@@ -107,13 +107,18 @@ pub fn busybox() -> Vec<u8> {
 
 /// Builds the image into a directory of its own.
 pub fn build_into(out: &Path) -> PathBuf {
+    let built = try_to_build(out, &[]);
+    built.unwrap_or_else(|error| panic!("{}", error.chain()))
+}
+
+/// Builds the image with more options; an error is what the user would be told.
+pub fn try_to_build(out: &Path, options: &[&OsStr]) -> builder::error::Result<PathBuf> {
     let workspace = workspace();
-    let words = ["iota".as_ref(), "build".as_ref(), BOARD.as_ref(), "--workspace".as_ref()];
+    let words = ["iota", "build", BOARD, "--workspace"].map(OsStr::new);
     let rest = [workspace.as_os_str(), "--out".as_ref(), out.as_os_str()];
-    let cli = Cli::parse_from(words.into_iter().chain(rest));
+    let cli = Cli::parse_from(words.into_iter().chain(rest).chain(options.iter().copied()));
     let Verb::Build(arguments) = &cli.verb else { unreachable!("the verb is above") };
-    match builder::verbs::build::run(arguments, &cli.common) {
-        Ok(summary) => summary.directory,
-        Err(error) => panic!("{}", error.chain()),
-    }
+    let config = arguments.config.as_deref();
+    let summary = builder::verbs::build::run_with(&arguments.build, config, &cli.common)?;
+    Ok(summary.directory)
 }

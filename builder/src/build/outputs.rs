@@ -243,6 +243,10 @@ fn write_disk(target: &Path, image: &Image<'_>, trace: &mut String) -> Result<Sp
         path: "EFI/BOOT/BOOTAA64.EFI".to_owned(),
         content: Content::bytes(loader_with_key(image)?),
     });
+    boot_files.extend(image.plan.config.as_ref().map(|config| FatFile {
+        path: ::config::FILE_NAME.to_owned(),
+        content: Content::bytes(config.bytes().to_vec()),
+    }));
     let contents = Contents {
         boot_volume: Volume { id: u32::from_le_bytes([v0, v1, v2, v3]), label: "IOTA BOOT" },
         boot_files: &boot_files,

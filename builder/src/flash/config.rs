@@ -1,4 +1,5 @@
-//! Puts the user's `iota.toml` into the boot partition of a card.
+//! The user's `iota.toml`, checked, and how it gets into the boot partition of a card. That of an
+//! image which is being built gets it with its other files (`crate::build`).
 //!
 //! Follows [`crate::image::fat`] in that it reads no clock: the file is dated 1980-01-01, and the
 //! same image and file give the same card.
@@ -32,6 +33,11 @@ impl Config {
                 })
             }
         }
+    }
+
+    /// The file as it was written.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 

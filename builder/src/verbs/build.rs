@@ -14,11 +14,18 @@ use crate::sign::{Key, Profile, key_for_build};
 /// The engine of an image that does not ask for another.
 const ENGINE: &str = "docker";
 
-/// Builds and says what came of it.
+/// Builds an image as it is, without anything of its owner's, and says what came of it.
 pub fn run(arguments: &BuildArgs, common: &Common) -> Result<Summary> {
+    run_with(arguments, None, common)
+}
+
+/// Builds an image with this `iota.toml` in its boot partition, and says what came of it.
+pub fn run_with(arguments: &BuildArgs, config: Option<&Path>, common: &Common) -> Result<Summary> {
+    // Before anything is made: a mistake in it shall cost nobody a build.
+    let config = config.map(super::config::load).transpose()?;
     let workspace = super::workspace(common)?;
     let progress = Progress::new(common.quiet);
-    let plan = plan(arguments, &workspace, &progress)?;
+    let plan = Plan { config, ..plan(arguments, &workspace, &progress)? };
     let store = Store::open(common.cache.as_deref())?;
     let host = Host {
         workspace: &workspace,
@@ -56,6 +63,7 @@ fn plan(arguments: &BuildArgs, workspace: &Path, progress: &Progress) -> Result<
         root_format: arguments.root_format,
         locked: arguments.locked,
         force: arguments.force,
+        config: None,
     })
 }
 

@@ -1,4 +1,5 @@
-//! `iota config check`: what is wrong with an `iota.toml`, before a device has to say it.
+//! `iota config check`: what is wrong with an `iota.toml`, before a device has to say it. Other
+//! verbs that take one load it here.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,6 +8,7 @@ use ::config::problem::document;
 use ::config::{Config, READ_BYTES};
 
 use crate::error::{Context as _, Result};
+use crate::flash::config::Config as OwnersFile;
 
 /// Prints every problem; exit code 2 if there is one, as for a file that cannot be read.
 pub fn check(file: &Path, json: bool) -> Result<ExitCode> {
@@ -19,6 +21,13 @@ pub fn check(file: &Path, json: bool) -> Result<ExitCode> {
         Some(problems) => problems.iter().for_each(|problem| eprint!("{}", problem.render(&shown))),
     }
     Ok(if problems.is_none() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// A file that is put into a boot partition; a wrong one is an error, with the first mistake.
+pub(super) fn load(path: &Path) -> Result<OwnersFile> {
+    let shown = || path.display().to_string();
+    let bytes = read(path).context(|| format!("cannot read {}", shown()))?;
+    OwnersFile::new(bytes).context(shown)
 }
 
 /// No more than shows that it is too long.
@@ -47,6 +56,19 @@ mod tests {
                 assert_eq!(check(&path, json).unwrap(), ExitCode::from(code), "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_for_a_boot_partition_is_loaded_only_if_it_is_good() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("iota.toml");
+        std::fs::write(&path, "hostname = \"box\"\n").unwrap();
+        assert_eq!(load(&path).unwrap().bytes(), b"hostname = \"box\"\n");
+        std::fs::write(&path, "hostnam = \"box\"\n").unwrap();
+        let error = load(&path).unwrap_err();
+        let expected = "iota.toml: line 1, column 1: `hostnam` is not a key";
+        assert!(error.chain().ends_with(expected), "{}", error.chain());
+        assert_eq!(error.next_step(), Some("did you mean `hostname`?"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn run(arguments: &FlashArgs, common: &Common) -> Result<ExitCode> {
     let what = What::of(&arguments.build.board);
     check_options(&what, arguments)?;
     let Some(device) = &arguments.device else { return Err(show_candidates(arguments)?) };
-    let config = arguments.config.as_deref().map(load_config).transpose()?;
+    let config = arguments.config.as_deref().map(super::config::load).transpose()?;
     // Before a build, which may take a while, and again after it.
     permit(device, arguments, &[], 0)?;
     let path = match what {
@@ -120,12 +120,6 @@ fn candidate_lines(found: &[Candidate<'_>]) -> Vec<String> {
         line.trim_end().to_owned()
     };
     found.iter().map(line).collect()
-}
-
-fn load_config(path: &Path) -> Result<Config> {
-    let shown = || path.display().to_string();
-    let bytes = std::fs::read(path).context(|| format!("cannot read {}", shown()))?;
-    Config::new(bytes).context(shown)
 }
 
 /// Looks at the machine as it is now, and decides.

@@ -43,7 +43,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let common = &cli.common;
     match cli.verb {
         Verb::Build(arguments) => {
-            build::run(&arguments, common)?;
+            build::run_with(&arguments.build, arguments.config.as_deref(), common)?;
         }
         Verb::Bundle(arguments) => bundle::run(&arguments, common)?,
         Verb::Run(arguments) => return boot(&arguments, common),

@@ -85,6 +85,7 @@ pub(super) fn image_with(
         root_format: builder::cli::RootFormat::Zstd,
         locked: false,
         force: true,
+        config: None,
     };
     let overlay = directory::read(&data.join(name))?;
     let summary = build::build_changed(&plan, host, |trees| {
