@@ -336,7 +336,8 @@ fn config(input: &[u8]) -> String {
             let text = found.to_string();
             assert_eq!(Config::parse(text.as_bytes()), Ok(found.clone()), "is read differently");
             let network = found.interfaces().len() + found.name_servers().len() > 0;
-            format!("good {}", if network { "network" } else { "rest" })
+            let changed = changes(input, &found);
+            format!("good {} {changed}", if network { "network" } else { "rest" })
         }
         Err(problems) => {
             for problem in problems.iter() {
@@ -347,6 +348,30 @@ fn config(input: &[u8]) -> String {
             problems.first().message.clone()
         }
     }
+}
+
+/// Every key of a good file takes another value, and nothing else becomes another one. How many
+/// find a place is what the file says.
+fn changes(input: &[u8], found: &Config) -> usize {
+    let text = ::config::text::check(input).unwrap_or_default();
+    let wanted = [
+        ("hostname", "other"),
+        ("network.dns", "9.9.9.9"),
+        ("network.interface.eth9.address", "172.16.0.2/16"),
+        ("time.servers", "172.16.0.1"),
+        ("health.window-s", "99"),
+        ("sysctl.vm.swappiness", "99"),
+    ];
+    let placed = wanted.into_iter().filter(|(path, value)| {
+        let key = ::config::values::Key::parse(path).unwrap();
+        let Ok(changed) = ::config::edit::set(text, &key, &[value]) else { return false };
+        let changed = Config::parse(changed.as_bytes()).unwrap();
+        assert_eq!(changed.value(path), [*value], "in {text:?}");
+        let differences = found.differences(&changed);
+        assert!(differences.iter().all(|other| other == path), "{differences:?} in {text:?}");
+        true
+    });
+    placed.count()
 }
 
 fn line_seeds() -> Vec<Vec<u8>> {

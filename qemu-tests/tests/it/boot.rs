@@ -1,5 +1,7 @@
 //! A disk that is booted, used, switched off and booted again.
 
+mod config;
+
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -68,6 +70,8 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     let id = machine_id(&owner, ssh);
     lets_nobody_else_in(&stranger, ssh);
     is_found_by_its_name(&owner, ssh);
+    config::is_read_and_changed(&mut machine, &config_of(&owner));
+    answers(port);
     machine.power_off(LONG);
     let said = machine.console.log();
     drop(machine);
@@ -75,10 +79,12 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     data_has_grown(&mut disk);
     assert!(said.contains("config: iota.toml"), "{said}");
     assert!(!said.contains("config: ERROR"), "{said}");
+    assert!(said.contains("the network change was not confirmed; what was before"), "{said}");
     assert_eq!(disk.system_digests(), before, "the running system wrote to a system partition");
     data_is_clean(&disk);
 
-    // A slip of the owner's hand: what held before goes on, and the device says why.
+    // A slip of the owner's hand: what held before, which was changed on the device, goes on, and
+    // the device says why.
     disk.replace_in_boot(b"\nhostname = ", b"\nhostnome = ");
     let before = disk.system_digests();
     let mut machine = Machine::boot("boot-second", &options);
@@ -89,7 +95,7 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     says(&owner.runs(ssh, &["iota", "status"], ""), 0, "container  hello");
     assert_eq!(machine_id(&owner, ssh), id, "another device since the restart");
     let problem = "iota.toml: line 2, column 1: `hostnome` is not a key";
-    has_config(&mut machine, &json!({ "source": "last-good", "problem": problem }));
+    config::holds_what_was_changed(&mut machine, problem);
     machine.power_off(LONG);
     let said = machine.console.log();
     drop(machine);

@@ -49,6 +49,40 @@ fn images_are_what_other_flashing_programs_ask_for() {
 }
 
 #[test]
+fn an_image_with_a_config_is_the_plain_one_but_for_its_boot_partition() {
+    if !slow_tests_wanted() {
+        return;
+    }
+    let directory = qemu_tests::scratch().join("configured");
+    fs::create_dir_all(&directory).unwrap();
+    let (file, out) = (directory.join("kiosk.toml"), directory.join("out"));
+    let options = ["--config".as_ref(), file.as_os_str(), "--force".as_ref()];
+    let build = || image::try_to_build(&out, &options);
+    // Refused before anything is made.
+    fs::write(&file, "hostnam = \"kiosk-7\"\n").unwrap();
+    let error = build().unwrap_err();
+    assert_eq!(error.next_step(), Some("did you mean `hostname`?"), "{}", error.chain());
+    assert!(!out.exists());
+
+    let text = "# By the window.\nhostname = \"kiosk-7\"\n";
+    fs::write(&file, text).unwrap();
+    let image = build().unwrap_or_else(|error| panic!("{}", error.chain())).join("disk.img");
+    let disk = Disk::copy_of(&image, "configured");
+    let boot = disk.table().boot().unwrap().extent;
+    let found = builder::image::fat_reader::read_file(disk.path(), boot, "iota.toml");
+    assert_eq!(found.unwrap_or_else(|error| panic!("{}", error.chain())), text.as_bytes());
+    fat_tools_accept_the_boot_partition(&disk);
+    let plain = Disk::copy_of(&image::outputs().join("disk.img"), "configured-not");
+    let ([boot, rest @ ..], [plain_boot, plain_rest @ ..]) =
+        (disk.system_digests(), plain.system_digests());
+    assert!(rest == plain_rest, "the record or a slot is another one");
+    assert_ne!(boot, plain_boot);
+    build().unwrap_or_else(|error| panic!("{}", error.chain()));
+    let again = Disk::copy_of(&image, "configured-again");
+    assert!(again.system_digests() == disk.system_digests(), "same input, other bytes");
+}
+
+#[test]
 fn by_its_block_map_an_image_verifies_on_a_card_full_of_noise() {
     if !slow_tests_wanted() {
         return;
