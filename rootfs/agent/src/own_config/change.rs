@@ -41,7 +41,7 @@ pub struct Refused {
     /// The file it is about.
     pub file: String,
     /// All that is wrong with it.
-    pub problems: Problems,
+    pub problems: Box<Problems>,
 }
 
 /// What a change needs of the machine besides files.
@@ -275,7 +275,7 @@ impl Changer<'_> {
 fn wanted(wish: &Wish, current: &Report) -> Result<Report, Refused> {
     let refuse = |file: &str| {
         let file = file.to_owned();
-        move |problems| Refused { file, problems }
+        move |problems| Refused { file, problems: Box::new(problems) }
     };
     let (text, config) = match wish {
         Wish::Set(key, values) => {
