@@ -54,6 +54,8 @@ fn an_image_with_a_config_is_the_plain_one_but_for_its_boot_partition() {
         return;
     }
     let directory = qemu_tests::scratch().join("configured");
+    // Of a run before; there may be none.
+    let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     let (file, out) = (directory.join("kiosk.toml"), directory.join("out"));
     let options = ["--config".as_ref(), file.as_os_str(), "--force".as_ref()];
