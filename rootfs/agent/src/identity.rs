@@ -4,9 +4,11 @@
 //! in /etc/machine-id. The SSH server's key ([`crate::ssh`]) lies beside it.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::files;
 
 /// Where things lie.
 #[derive(Clone, Debug)]
@@ -47,7 +49,7 @@ pub fn machine_id(places: &Places, say: &dyn Fn(&str)) -> Result<(), String> {
         Some(text) => (text, false),
         None => (make(&places.random).map_err(|error| failed(&places.random, error))?, true),
     };
-    crate::network::replace(&places.runtime, &text)
+    files::replace(&places.runtime, text.as_bytes(), 0o644)
         .map_err(|error| failed(&places.runtime, error))?;
     if is_new { keep(&file, &text).map_err(|error| failed(&file, error)) } else { Ok(()) }
 }
@@ -71,18 +73,7 @@ fn keep(file: &Path, text: &str) -> io::Result<()> {
     if let Some(directory) = file.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    let unfinished = file.with_extension("new");
-    let mut options = File::options();
-    let mut new = options.write(true).create(true).truncate(true).mode(0o444).open(&unfinished)?;
-    new.write_all(text.as_bytes())?;
-    settle(&unfinished, file)
-}
-
-/// Gives a finished file its name: it is there with all its bytes, or not at all.
-pub(crate) fn settle(unfinished: &Path, name: &Path) -> io::Result<()> {
-    File::open(unfinished)?.sync_all()?;
-    fs::rename(unfinished, name)?;
-    name.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    files::keep(file, text.as_bytes(), 0o444)
 }
 
 #[cfg(test)]

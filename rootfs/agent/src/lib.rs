@@ -12,6 +12,7 @@ pub mod client;
 pub mod console;
 pub mod data;
 pub mod engine;
+pub mod files;
 pub mod growth;
 pub mod health;
 pub mod http;

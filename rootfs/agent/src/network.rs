@@ -24,6 +24,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use crate::files;
+
 /// Where the files lie.
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
@@ -115,7 +117,8 @@ impl Event {
         if !changed {
             return Ok(None);
         }
-        replace(files.resolv_conf, &merged(&self.order, files.state)?)?;
+        let text = merged(&self.order, files.state)?;
+        files::replace(files.resolv_conf, text.as_bytes(), 0o644)?;
         Ok(Some(self.summary()))
     }
 
@@ -127,7 +130,7 @@ impl Event {
             return Ok(false);
         }
         fs::create_dir_all(files.state)?;
-        replace(&path, &text).map(|()| true)
+        files::replace(&path, text.as_bytes(), 0o644).map(|()| true)
     }
 
     /// Removes what the interface had; false if that was nothing.
@@ -291,25 +294,13 @@ fn stored(state: &Path) -> io::Result<Vec<(String, String)>> {
         let name = entry?.file_name();
         // An interface's name may hold dots (VLANs), a protocol's does not.
         if let Some((interface, protocol)) = name.to_str().and_then(|name| name.rsplit_once('.'))
-            && protocol != UNFINISHED
+            && protocol != files::UNFINISHED
         {
             names.push((interface.to_owned(), protocol.to_owned()));
         }
     }
     names.sort();
     Ok(names)
-}
-
-/// Ending of a file that is being written.
-const UNFINISHED: &str = "new";
-
-/// Puts a file in the place of another in one step. These files live in memory: no sync.
-pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".");
-    unfinished.push(UNFINISHED);
-    fs::write(&unfinished, text)?;
-    fs::rename(&unfinished, path)
 }
 
 /// Names that can be part of a file's name, as the kernel and dhcpcd allow for interfaces.

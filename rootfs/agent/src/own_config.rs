@@ -72,6 +72,22 @@ impl Default for Places {
     }
 }
 
+#[cfg(test)]
+impl Places {
+    /// All of them in the directory of a test.
+    fn within(directory: &std::path::Path) -> Self {
+        let path = |name: &str| directory.join(name);
+        Self {
+            sysctls: path("sys"),
+            dhcpcd: path("dhcpcd.conf"),
+            network: path("network.conf"),
+            chrony: path("chrony.conf"),
+            time: path("time.conf"),
+            report: path("config.json"),
+        }
+    }
+}
+
 /// Reads, decides, applies, keeps; says on the console what came of it.
 pub fn load(
     places: &Places,
@@ -92,13 +108,8 @@ pub fn load(
     });
     let decision = decide(file, device, || parts.read_kept());
     console.say(&decision.line());
-    let hostname = decision.config.hostname().unwrap_or(&system.hostname);
-    if let Err(error) = set_hostname(hostname) {
-        say(&format!("host name: {error}"));
-    }
-    let troubles = apply::sysctls(places, &decision.config);
-    let others = apply::daemons(places, &decision.config);
-    troubles.iter().chain(&others).for_each(|trouble| say(trouble));
+    let troubles = apply::everything(places, system, &decision.config, set_hostname);
+    troubles.iter().for_each(|trouble| say(trouble));
     if let Err(error) = Report::of(&decision).write(&places.report) {
         say(&format!("{}: {error}", places.report.display()));
     }

@@ -85,7 +85,7 @@ struct Attendance {
 
 /// Why a turn failed.
 #[derive(Debug)]
-enum Failure {
+pub(crate) enum Failure {
     Engine(client::Error),
     Archive(String, archive::Error),
     Stream(NoFrame),
@@ -245,10 +245,7 @@ impl<'a> Services<'a> {
         if let Some(id) = &known.image {
             return Ok(id.clone());
         }
-        let failed = |error| Failure::Archive(declared.image.clone(), error);
-        let mut file = File::open(&declared.image).map_err(|error| failed(error.into()))?;
-        let id = archive::image_id(&mut file).map_err(failed)?;
-        Ok(known.image.insert(id).clone())
+        Ok(known.image.insert(image_id(&declared.image)?).clone())
     }
 
     fn make(
@@ -319,10 +316,7 @@ impl<'a> Services<'a> {
         let length = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
         file.rewind().map_err(failed)?;
         let began = Instant::now();
-        self.engine.load_image(&mut file, length)?;
-        if !self.engine.has_image(id)? {
-            return Err(Failure::NotLoaded(id.to_owned()));
-        }
+        let length = give(self.engine, &declared.image, id)?;
         let (path, kib, ms) = (&declared.image, length / 1024, began.elapsed().as_millis());
         self.console.say(&format!("image {path} loaded: {kib} KiB in {ms} ms"));
         Ok(())
@@ -359,3 +353,23 @@ impl<'a> Services<'a> {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+/// The id of an image in the root.
+pub(crate) fn image_id(path: &str) -> Result<String, Failure> {
+    let failed = |error| Failure::Archive(path.to_owned(), error);
+    let mut file = File::open(path).map_err(|error| failed(error.into()))?;
+    archive::image_id(&mut file).map_err(failed)
+}
+
+/// Gives the engine an image of the root, which has that id; the archive's length in bytes.
+pub(crate) fn give(engine: &dyn Engine, path: &str, id: &str) -> Result<u64, Failure> {
+    let failed = |error: io::Error| Failure::Archive(path.to_owned(), error.into());
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
+    file.rewind().map_err(failed)?;
+    engine.load_image(&mut file, length)?;
+    match engine.has_image(id)? {
+        true => Ok(length),
+        false => Err(Failure::NotLoaded(id.to_owned())),
+    }
+}
+

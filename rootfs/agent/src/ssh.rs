@@ -3,14 +3,16 @@
 //! The device's own key is made once and stays on the data partition, over updates: whoever has
 //! seen it once would be warned of another one.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use config::Config;
+
+use crate::files;
 
 /// Makes keys and prints them (dropbearkey(1)).
 const KEY_PROGRAM: &str = "/usr/bin/dropbearkey";
@@ -80,8 +82,7 @@ pub fn authorize(places: &Places, config: &Config) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(&places.runtime)?;
     let lines: String = config.ssh_keys().iter().map(|key| format!("{key}\n")).collect();
     let file = places.runtime.join("authorized_keys");
-    crate::network::replace(&file, &lines)?;
-    fs::set_permissions(&file, Permissions::from_mode(0o600))
+    files::replace(&file, lines.as_bytes(), 0o600)
 }
 
 /// The device's own key, made now if there is none; its fingerprint.
@@ -99,7 +100,7 @@ fn host_key(places: &Places, say: &dyn Fn(&str)) -> Result<String, String> {
     let unfinished = places.identity.join("ssh_host_ed25519_key.new");
     let _ = fs::remove_file(&unfinished);
     keys(places, &["-t", "ed25519", "-f"], &unfinished)?;
-    crate::identity::settle(&unfinished, &key).map_err(failed)?;
+    files::settle(&unfinished, &key).map_err(failed)?;
     fingerprint(places, &key)
 }
 
@@ -123,6 +124,8 @@ fn keys(places: &Places, arguments: &[&str], file: &Path) -> Result<String, Stri
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::sync::Mutex;
 
     use super::*;

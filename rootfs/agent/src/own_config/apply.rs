@@ -6,12 +6,27 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use config::Config;
+use ondisk::system::System;
 
 use super::Places;
-use crate::network;
+use crate::files;
+
+/// Makes it hold as far as a running system can; says what it could not.
+pub fn everything(
+    places: &Places,
+    system: &System,
+    config: &Config,
+    set_hostname: impl FnOnce(&str) -> io::Result<()>,
+) -> Vec<String> {
+    let hostname = set_hostname(config.hostname().unwrap_or(&system.hostname));
+    let mut troubles = Vec::from_iter(hostname.err().map(|error| format!("host name: {error}")));
+    troubles.extend(sysctls(places, config));
+    troubles.extend(daemons(places, config));
+    troubles
+}
 
 /// Sets the kernel's settings; says which it did not take, or took for something else.
-pub fn sysctls(places: &Places, config: &Config) -> Vec<String> {
+fn sysctls(places: &Places, config: &Config) -> Vec<String> {
     let set = |(name, value): &(&str, u32)| {
         let path = places.sysctls.join(name.replace('.', "/"));
         let trouble = set(&path, &value.to_string()).err();
@@ -41,7 +56,7 @@ pub fn daemons(places: &Places, config: &Config) -> Vec<String> {
 fn derive(base: &Path, target: &Path, change: impl Fn(&str) -> String) -> Result<(), String> {
     let failed = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
     let text = fs::read_to_string(base).map_err(|error| failed(base, error))?;
-    network::replace(target, &change(&text)).map_err(|error| failed(target, error))
+    files::replace(target, change(&text).as_bytes(), 0o644).map_err(|error| failed(target, error))
 }
 
 /// See chrony.conf(5). The owner's servers take the place of the root's.

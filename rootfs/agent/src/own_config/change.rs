@@ -218,12 +218,9 @@ impl Changer<'_> {
     fn put_in_force(&self, wanted: &Report, effects: &Effects) -> Result<Vec<String>, String> {
         let path = &self.places.report;
         wanted.write(path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-        let mut troubles = apply::sysctls(self.places, &wanted.config);
-        troubles.extend(apply::daemons(self.places, &wanted.config));
-        let hostname = wanted.config.hostname().unwrap_or(&self.system.hostname);
-        if let Err(error) = self.machine.set_hostname(hostname) {
-            troubles.push(format!("host name: {error}"));
-        }
+        let set_hostname = |name: &str| self.machine.set_hostname(name);
+        let config = &wanted.config;
+        let mut troubles = apply::everything(self.places, self.system, config, set_hostname);
         if effects.keys
             && let Err(error) = self.machine.let_in(&wanted.config)
         {

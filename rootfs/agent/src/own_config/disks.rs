@@ -6,8 +6,8 @@
 //! one. Each slot has its own: what a newer system accepts, an older one may not understand.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use config::{Config, FILE_NAME, READ_BYTES};
@@ -16,6 +16,7 @@ use rustix::fs::statfs;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::device;
+use crate::files;
 use crate::own_disk::Devices;
 use crate::update::Facts;
 
@@ -190,14 +191,7 @@ impl Copies {
             return Ok(());
         }
         self.make_directory()?;
-        let unfinished = path.with_extension("new");
-        let mut options = File::options();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)?;
-        File::open(&self.directory)?.sync_all()
+        files::keep(path, bytes, 0o600)
     }
 
     fn make_directory(&self) -> io::Result<()> {

@@ -1,9 +1,8 @@
 //! What holds on this device and why: written at its start, read by everyone who wants to know.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use config::{Config, Interface};
@@ -12,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::decide::{Decision, Source};
 use super::device::Base;
+use crate::files;
 
 /// The configuration of this start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,11 +134,7 @@ impl Report {
 
 /// Puts a document in place of one in memory, in one step.
 pub fn write(path: &Path, document: &Value) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
-    let mut options = File::options();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(format!("{document}\n").as_bytes())?;
-    fs::rename(&unfinished, path)
+    files::replace(path, format!("{document}\n").as_bytes(), 0o600)
 }
 
 fn interface(interface: &Interface) -> Value {

@@ -100,14 +100,7 @@ impl Root {
         fs::write(path("sys/vm/swappiness"), "60").unwrap();
         fs::write(path("dhcpcd.conf"), "clientid\nslaac hwaddr\n").unwrap();
         fs::write(path("chrony.conf"), "pool pool.example.org\nport 0\n").unwrap();
-        let places = Places {
-            sysctls: path("sys"),
-            dhcpcd: path("dhcpcd.conf"),
-            network: path("network.conf"),
-            chrony: path("chrony.conf"),
-            time: path("time.conf"),
-            report: path("config.json"),
-        };
+        let places = Places::within(directory.path());
         Self { directory, places }
     }
 

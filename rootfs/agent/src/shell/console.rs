@@ -3,8 +3,7 @@
 //! It is made at the first login, from the owner's image or the one that the root carries, and
 //! goes on with what was installed into it until either changes. Its home is a volume and stays.
 
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Read, Seek as _, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -14,8 +13,8 @@ use ondisk::system::{Container, System};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 use super::pipe;
-use crate::archive;
 use crate::engine::{Engine, Exec, State};
+use crate::services;
 
 /// Which of the image's containers it is.
 pub const NAME: &str = "console";
@@ -76,15 +75,14 @@ fn say(text: &str) {
 
 fn shipped(engine: &dyn Engine, declared: &Container) -> Result<String, String> {
     let path = &declared.image;
-    let failed = |error: &dyn std::fmt::Display| format!("{path}: {error}");
-    let mut file = File::open(path).map_err(|error| failed(&error))?;
-    let id = archive::image_id(&mut file).map_err(|error| failed(&error))?;
-    if !engine.has_image(&id).map_err(|error| error.to_string())? {
-        let length = file.seek(io::SeekFrom::End(0)).map_err(|error| failed(&error))?;
-        file.rewind().map_err(|error| failed(&error))?;
-        engine.load_image(&mut file, length).map_err(|error| failed(&error))?;
-    }
-    Ok(id)
+    let load = || -> Result<String, services::Failure> {
+        let id = services::image_id(path)?;
+        if !engine.has_image(&id)? {
+            services::give(engine, path, &id)?;
+        }
+        Ok(id)
+    };
+    load().map_err(|failure| failure.to_string())
 }
 
 /// Makes it, makes it anew if it was made from something else, and starts it.

@@ -69,14 +69,7 @@ impl Fake {
         let path = |name: &str| root.path().join(name);
         fs::write(path("dhcpcd.conf"), "clientid\n").unwrap();
         fs::write(path("chrony.conf"), "port 0\n").unwrap();
-        let places = Places {
-            sysctls: path("sys"),
-            dhcpcd: path("dhcpcd.conf"),
-            network: path("network.conf"),
-            chrony: path("chrony.conf"),
-            time: path("time.conf"),
-            report: path("config.json"),
-        };
+        let places = Places::within(root.path());
         before().write(&places.report).unwrap();
         let system = System { hostname: "iota".to_owned(), ..System::default() };
         let (now_s, is_full) = (Cell::new(1000), Cell::new(false));
