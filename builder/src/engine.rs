@@ -479,6 +479,7 @@ mod tests {
             [
                 "config",
                 "identity",
+                "reset-marker",
                 "network",
                 "time",
                 "names",
@@ -500,7 +501,7 @@ mod tests {
             .collect();
         assert_eq!(
             safe,
-            ["config", "identity", "network", "time", "names", "ssh", "commands"],
+            ["config", "identity", "reset-marker", "network", "time", "names", "ssh", "commands"],
             "what is left without an engine"
         );
         assert!(matches!(&system.service("docker").unwrap().ready,

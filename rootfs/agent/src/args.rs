@@ -38,6 +38,7 @@ Commands:
   services               Run the containers of this image (started by PID 1)
   health                 Judge a system on trial, and commit it when it is fit (started by PID 1)
   grow                   Let the data partition take all of the disk (started by PID 1)
+  reset-marker           Obey a file `iota-reset` on the boot partition (started by PID 1)
   identity               Give this device its machine id (started by PID 1)
   ssh-server             Let those log in whose keys iota.toml has (started by PID 1)
   network-hook           Take over a network change (run by dhcpcd)
@@ -114,6 +115,8 @@ pub enum Verb {
     },
     /// Give the device its machine id.
     Identity,
+    /// Obey the owner's request for a reset on the boot partition.
+    ObeyMarker,
     /// Let people log in.
     SshServer,
     /// What somebody who logged in wants.
@@ -358,6 +361,7 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "reboot" => Verb::Reboot { now },
         "poweroff" => Verb::PowerOff { now },
         "identity" => Verb::Identity,
+        "reset-marker" => Verb::ObeyMarker,
         "ssh-server" => Verb::SshServer,
         "network-hook" => Verb::NetworkHook,
         "command-port" => Verb::CommandPort,
@@ -433,6 +437,7 @@ mod tests {
             ("iota services", Verb::Services),
             ("iota grow", Verb::Grow),
             ("iota identity", Verb::Identity),
+            ("iota reset-marker", Verb::ObeyMarker),
             ("iota ssh-server", Verb::SshServer),
             ("/usr/lib/iota/shell", Verb::Shell(Session::Console(None))),
             ("-shell", Verb::Shell(Session::Console(None))),

@@ -70,6 +70,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Reboot { now: false } => soon("reboot"),
         Verb::PowerOff { now: false } => soon("poweroff"),
         Verb::Identity => machine_id(),
+        Verb::ObeyMarker => obey_marker(),
         Verb::SshServer => ssh_server(),
         Verb::Shell(ref session) => shell(session, &args.system),
         Verb::NetworkHook => network_hook(),
@@ -230,9 +231,16 @@ fn load_config(system: &System) -> Result<ExitCode, String> {
     let set_hostname = |name: &str| Ok(rustix::system::sethostname(name.as_bytes())?);
     let console = Console::new(io::stdout());
     own_config::load(&Places::default(), system, &parts, &set_hostname, &console);
-    match parts.obey_marker() {
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A request for a reset on the boot partition is done by the next start, which is now.
+fn obey_marker() -> Result<ExitCode, String> {
+    let console = Console::new(io::stdout());
+    match reset::obey_marker(&Facts::default()) {
         Ok(None) => {}
-        Ok(Some(word)) => {
+        Ok(Some(reset)) => {
+            let word = reset::word(reset);
             console.say(&format!("reset: asked for on the boot partition ({word}); restarting"));
             return tell_pid_1(Signal::HUP);
         }

@@ -13,7 +13,6 @@ use ondisk::layout::Slot;
 use super::decide::{Found, Kept, Store};
 use super::device::{Device, HEAD_BYTES};
 use super::disks::{self, Copies};
-use crate::reset;
 use crate::update::Facts;
 
 /// How long each part may take. A card answers within a tenth of a second; the rest is for a small
@@ -52,14 +51,11 @@ pub enum Part {
     DropDevice,
     /// All of them are removed.
     Forget,
-    /// A request for a reset is taken over from the boot partition; its word goes to standard
-    /// output.
-    ObeyMarker,
 }
 
 impl Part {
     /// All, with their words.
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::ReadFile, "read-file"),
         (Self::ReadKept, "read-kept"),
         (Self::Keep, "keep"),
@@ -67,7 +63,6 @@ impl Part {
         (Self::KeepDevice, "keep-device"),
         (Self::DropDevice, "drop-device"),
         (Self::Forget, "forget"),
-        (Self::ObeyMarker, "obey-marker"),
     ];
 
     /// The part that this word means.
@@ -89,9 +84,6 @@ impl Part {
         let found = match self {
             Self::ReadFile => disks::read_file(facts)?,
             Self::ReadKept => copies.read()?,
-            Self::ObeyMarker => {
-                reset::obey_marker(facts)?.map(|reset| reset::word(reset).as_bytes().to_vec())
-            }
             Self::ReadDevice => copies.read_device().map_err(failed)?,
             Self::Keep => return done(copies.keep(&input()?)),
             Self::KeepDevice => {
@@ -123,13 +115,6 @@ impl Processes {
     /// Parts that run this program and have this long.
     pub fn new(program: PathBuf, limit: Duration) -> Self {
         Self { program, limit }
-    }
-
-    /// What the owner's file on the boot partition asked for, if there was one: the next start does
-    /// it.
-    pub fn obey_marker(&self) -> Result<Option<String>, String> {
-        let word = self.run(Part::ObeyMarker, &[])?;
-        Ok(word.map(|word| String::from_utf8_lossy(&word).into_owned()))
     }
 
     /// What a part brought; `None` if there is none.
