@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind::NotFound, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -166,7 +166,7 @@ fn with_changer<T>(
     system: &System,
     work: impl FnOnce(&Changer<'_>) -> Result<T, String>,
 ) -> Result<T, String> {
-    let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
+    let program = program()?;
     let places = Places::default();
     let parts = parts::Processes::new(program.clone(), parts::LIMIT);
     let machine = Running::device(program);
@@ -226,7 +226,7 @@ fn check_config(file: &str, json: bool) -> Result<ExitCode, String> {
 
 /// Never fails for the sake of a file: what comes after it in the start waits for its end alone.
 fn load_config(system: &System) -> Result<ExitCode, String> {
-    let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
+    let program = program()?;
     let parts = parts::Processes::new(program, parts::LIMIT);
     let set_hostname = |name: &str| Ok(rustix::system::sethostname(name.as_bytes())?);
     let console = Console::new(io::stdout());
@@ -259,7 +259,10 @@ fn services(path: &str) -> Result<ExitCode, String> {
     };
     let console = Console::new(io::stdout());
     let led = StatusLed::device(system.led.clone());
-    let services = Services::new(&*engine, &described.name, &console, &led, Pace::DEVICE);
+    let machine = Running::device(program()?);
+    let restart = || machine.end(&described.service);
+    let (name, pace) = (&described.name, Pace::DEVICE);
+    let services = Services::new(&*engine, name, &console, &led, pace, &restart);
     services.run(&system.containers)
 }
 
@@ -305,8 +308,7 @@ fn grow() -> Result<ExitCode, String> {
 /// that it was done.
 fn soon(verb: &str) -> Result<ExitCode, String> {
     let failed = |error: io::Error| format!("cannot start `iota {verb} --now`: {error}");
-    let program = std::env::current_exe().map_err(failed)?;
-    let mut command = Command::new(program);
+    let mut command = Command::new(program()?);
     command.args([verb, "--now"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map(|_| ExitCode::SUCCESS).map_err(failed)
@@ -372,6 +374,10 @@ fn network_hook() -> Result<ExitCode, String> {
         Some(line) => print(&format!("{line}\n")),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn program() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("own program: {error}"))
 }
 
 fn read_system(path: &str) -> Result<System, String> {

@@ -35,6 +35,10 @@ use crate::time::Moment;
 /// Said once, when everything that the image declares has been started.
 const READY: &str = "system ready";
 
+/// So many refusals in a row are no passing state: an engine that starts gives ports back
+/// meanwhile.
+const REFUSALS: u32 = 5;
+
 /// How long to wait between two tries: at first, and at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -61,6 +65,10 @@ pub struct Services<'a> {
     console: &'a Console,
     led: &'a StatusLed,
     pace: Pace,
+    /// Has the engine restarted.
+    restart: &'a (dyn Fn() -> Result<(), String> + Sync),
+    /// Whether that was done: once in the life of the program, since containers end with it.
+    restarted: Mutex<bool>,
     /// Whether the engine answered when last asked. Held while waiting: one thread waits for all.
     up: Mutex<bool>,
     /// Held while loading: a slow disk does one thing at a time better than two.
@@ -81,6 +89,8 @@ struct Attendance {
     reported_end: Option<Moment>,
     /// The last failure that was reported.
     failure: String,
+    /// How often in a row the engine refused a port that nobody uses.
+    refusals: u32,
 }
 
 /// Why a turn failed.
@@ -123,9 +133,11 @@ impl<'a> Services<'a> {
         console: &'a Console,
         led: &'a StatusLed,
         pace: Pace,
+        restart: &'a (dyn Fn() -> Result<(), String> + Sync),
     ) -> Self {
         let (up, loading, awaited) = (Mutex::new(false), Mutex::new(()), Mutex::new(0));
-        Self { engine, name, console, led, pace, up, loading, awaited }
+        let restarted = Mutex::new(false);
+        Self { engine, name, console, led, pace, restart, restarted, up, loading, awaited }
     }
 
     /// Attends to the containers until the process is ended from outside.
@@ -155,6 +167,7 @@ impl<'a> Services<'a> {
             let shown = attendance.shown;
             if let Err(failure) = self.turn(declared, &mut attendance) {
                 self.report(&declared.name, &failure, &mut attendance.failure);
+                self.cure(&failure, &mut attendance.refusals);
             }
             pause = match attendance.shown == shown {
                 true => self.pace.longer(pause),
@@ -174,6 +187,26 @@ impl<'a> Services<'a> {
         if text != *last {
             self.console.say(&format!("container {name}: {text}"));
             *last = text;
+        }
+    }
+
+    /// An engine that holds a port which nobody uses would refuse the container for ever.
+    fn cure(&self, failure: &Failure, refusals: &mut u32) {
+        let is_lost = match failure {
+            // What the engine does not tell now, it tells at the next failure.
+            Failure::Engine(error) => self.engine.holds_lost_port(error).unwrap_or(false),
+            _ => false,
+        };
+        *refusals = if is_lost { refusals.saturating_add(1) } else { 0 };
+        let mut restarted = lock(&self.restarted);
+        if *refusals < REFUSALS || *restarted {
+            return;
+        }
+        *restarted = true;
+        let name = self.name;
+        self.console.say(&format!("engine {name} holds a port that nobody uses, restarting it"));
+        if let Err(error) = (self.restart)() {
+            self.console.say(&format!("engine {name} cannot be restarted: {error}"));
         }
     }
 
@@ -311,10 +344,6 @@ impl<'a> Services<'a> {
         if self.engine.has_image(id)? {
             return Ok(());
         }
-        let failed = |error: io::Error| Failure::Archive(declared.image.clone(), error.into());
-        let mut file = File::open(&declared.image).map_err(failed)?;
-        let length = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
-        file.rewind().map_err(failed)?;
         let began = Instant::now();
         let length = give(self.engine, &declared.image, id)?;
         let (path, kib, ms) = (&declared.image, length / 1024, began.elapsed().as_millis());
@@ -349,10 +378,6 @@ impl<'a> Services<'a> {
     }
 }
 
-/// A thread that panicked has ended the program, so no lock is ever found in a bad state.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 /// The id of an image in the root.
 pub(crate) fn image_id(path: &str) -> Result<String, Failure> {
     let failed = |error| Failure::Archive(path.to_owned(), error);
@@ -373,3 +398,7 @@ pub(crate) fn give(engine: &dyn Engine, path: &str, id: &str) -> Result<u64, Fai
     }
 }
 
+/// A thread that panicked has ended the program, so no lock is ever found in a bad state.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -112,6 +112,14 @@ impl Engine for Docker {
         self.post(&format!("/containers/{}/start", escape(name)), Content::None)
     }
 
+    fn holds_lost_port(&self, refusal: &Error) -> Result<bool> {
+        let Some(port) = refused_port(refusal) else { return Ok(false) };
+        let running = self.get("/containers/json")?;
+        let containers = running.as_array().ok_or_else(|| senseless("no list of containers"))?;
+        let mut ports = containers.iter().filter_map(|it| it["Ports"].as_array()).flatten();
+        Ok(!ports.any(|published| published["PublicPort"] == json!(port)))
+    }
+
     fn remove(&self, name: &str) -> Result<()> {
         self.delete(&format!("/containers/{}?force=1&v=1", escape(name)))
     }
@@ -247,6 +255,14 @@ fn message(bytes: &[u8]) -> String {
         Some(message) => message.trim().to_owned(),
         None => String::from_utf8_lossy(bytes).trim().chars().take(200).collect(),
     }
+}
+
+/// The port of `… Bind for 0.0.0.0:80 failed: port is already allocated`, which the engine says of
+/// ports that it has given away itself; one of another program is "already in use".
+fn refused_port(refusal: &Error) -> Option<u16> {
+    let Error::Refused(_, message) = refusal else { return None };
+    let (address, _) = message.split_once(" failed: port is already allocated")?;
+    address.rsplit_once(':')?.1.parse().ok()
 }
 
 /// Turns "no such thing" into `None`.

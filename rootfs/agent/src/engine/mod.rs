@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ondisk::system::Container;
 
-use crate::client::Result;
+use crate::client::{self, Result};
 use crate::time::Moment;
 
 mod docker;
@@ -42,6 +42,10 @@ pub trait Engine: Send + Sync {
 
     /// Starts a container; one that runs already goes on.
     fn start(&self, name: &str) -> Result<()>;
+
+    /// Whether it said no because it holds a port of the host for a container that does not run:
+    /// after a reset it may keep one of an endpoint of the past until it is restarted.
+    fn holds_lost_port(&self, refusal: &client::Error) -> Result<bool>;
 
     /// Stops and removes a container, but not its named volumes.
     fn remove(&self, name: &str) -> Result<()>;

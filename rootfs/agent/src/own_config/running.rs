@@ -31,6 +31,17 @@ impl Running {
         Self { program, groups: "/sys/fs/cgroup/services".into(), processes: "/proc".into() }
     }
 
+    /// Ends a service; PID 1 starts it anew. One that pauses between two runs is left alone.
+    pub fn end(&self, service: &str) -> Result<(), String> {
+        self.signal(service, Signal::TERM)
+    }
+
+    fn signal(&self, service: &str, signal: Signal) -> Result<(), String> {
+        let Some(process) = self.main_process(service) else { return Ok(()) };
+        kill_process(process, signal)
+            .map_err(|error| format!("cannot tell the service {service}: {error}"))
+    }
+
     /// The process of a service that PID 1 has started, not one that this one has.
     fn main_process(&self, service: &str) -> Option<Pid> {
         let members = fs::read_to_string(self.groups.join(service).join("cgroup.procs")).ok()?;
@@ -66,9 +77,7 @@ impl Machine for Running {
     fn tell(&self, daemon: Daemon) -> Result<(), String> {
         let (service, signal) = signal(daemon);
         // One that pauses between two runs reads its file when it is started.
-        let Some(process) = self.main_process(service) else { return Ok(()) };
-        kill_process(process, signal)
-            .map_err(|error| format!("cannot tell the service {service}: {error}"))
+        self.signal(service, signal)
     }
 
     fn let_in(&self, config: &Config) -> io::Result<()> {

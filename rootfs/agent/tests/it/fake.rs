@@ -3,7 +3,9 @@
 //! `recorded/*.txt` are whole answers of Docker 26.1.5 (Debian 13, classic image store), taken from
 //! the wire while this agent ran `iota/hello`, an image of the builder. Each line of a file is a
 //! piece of the bytes with `\r`, `\n`, `\\` and `\xNN` written out; the file's own line ends are
-//! not part of it. Only the kernel's version was made neutral.
+//! not part of it. Only the kernel's version was made neutral. `start-port`, `list-none`
+//! and `list-port` are put together: the words of a device that refused a port after a reset, no
+//! container, and one that has the port.
 
 use std::collections::HashMap;
 use std::fs;

@@ -60,6 +60,14 @@ fn led() -> Led {
 
 /// Runs the services of one container `hello`, as long as the test process lives.
 fn run(fake: &Fake, directory: &Path) -> Receiver<String> {
+    run_with(fake, directory, || Err("nobody restarts it".to_owned()))
+}
+
+fn run_with(
+    fake: &Fake,
+    directory: &Path,
+    restart: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+) -> Receiver<String> {
     let container = Container {
         name: "hello".to_owned(),
         image: directory.join("hello.tar").to_str().unwrap().to_owned(),
@@ -76,7 +84,7 @@ fn run(fake: &Fake, directory: &Path) -> Receiver<String> {
         let console = Console::new(Lines(sender));
         let pace = Pace { first: Duration::from_millis(1), longest: Duration::from_millis(20) };
         let led = StatusLed::within(Some(led()), leds.clone(), leds.join("running"));
-        Services::new(&*engine, "docker", &console, &led, pace).run(&[container])
+        Services::new(&*engine, "docker", &console, &led, pace, &restart).run(&[container])
     });
     receiver
 }
@@ -292,6 +300,55 @@ fn an_image_that_the_engine_refuses_is_reported_in_its_words_and_tried_again() {
     expect(&lines, &["engine docker ready", "container hello: open /var/lib/docker/tmp/docker-…"]);
     expect(&lines, &["image …", "container hello: failed to create task for container: …"]);
     expect(&lines, &["container hello started", "system ready", "iota app hello: trouble"]);
+}
+
+#[test]
+fn an_engine_that_keeps_a_port_which_nobody_uses_is_restarted_once() {
+    let directory = tempfile::tempdir().unwrap();
+    write_archive(directory.path());
+    let fake = Fake::new(
+        directory.path(),
+        &[
+            (FIND, &[Recorded("find-exited")]),
+            (START, &[Recorded("start-port")]),
+            ("GET /containers/json", &[Recorded("list-none")]),
+        ],
+    );
+    fake.start();
+    let (sender, restarts) = channel();
+    let lines =
+        run_with(&fake, directory.path(), move || sender.send(()).map_err(|e| e.to_string()));
+    let refused = "container hello: driver failed programming external connectivity …";
+    let restarted = "engine docker holds a port that nobody uses, restarting it";
+    expect(&lines, &["engine docker ready", refused, restarted]);
+    restarts.recv_timeout(Duration::from_secs(30)).unwrap();
+    let starts = || fake.lines().iter().filter(|line| *line == START).count();
+    assert!(starts() >= 5, "it was given time: {}", starts());
+    while starts() < 20 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(restarts.try_recv().is_err(), "a second restart would not help either");
+}
+
+#[test]
+fn an_engine_whose_port_a_container_has_is_not_restarted() {
+    let directory = tempfile::tempdir().unwrap();
+    write_archive(directory.path());
+    let fake = Fake::new(
+        directory.path(),
+        &[
+            (FIND, &[Recorded("find-exited")]),
+            (START, &[Recorded("start-port")]),
+            ("GET /containers/json", &[Recorded("list-port")]),
+        ],
+    );
+    fake.start();
+    let lines = run(&fake, directory.path());
+    expect(&lines, &["engine docker ready", "container hello: driver failed …"]);
+    while fake.lines().iter().filter(|line| *line == START).count() < 10 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(lines.try_recv().is_err(), "nothing else is said");
 }
 
 #[test]
