@@ -27,10 +27,13 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::digest::Digest;
-use crate::envelope::{self, Envelope, Role};
-use crate::keyring::{KeyId, Keyring};
+use crate::envelope::{self, Envelope, Role, Signers};
+use crate::keyring::KeyId;
 use crate::layout::{BLOCK_BYTES, Extent, MANIFEST_AREA_BYTES};
 use crate::manifest::{Manifest, PartName};
+use crate::trust_root::TrustRoot;
+
+pub mod cut;
 
 mod error;
 mod index;
@@ -41,7 +44,7 @@ pub use index::{Group, Index};
 /// Size of the area of the header's envelope.
 pub const HEADER_BYTES: usize = 4096;
 /// Longest slot manifest with its envelope.
-pub const MAX_SLOT_MANIFEST_BYTES: u64 = 16 * 1024;
+pub const MAX_SLOT_MANIFEST_BYTES: u64 = 48 * 1024;
 /// Longest index: for an image of about 1.8 GiB in groups of 32 KiB.
 pub const MAX_INDEX_BYTES: u64 = 2 * MIB;
 /// Longest chunk of the stream: a device holds one in memory.
@@ -144,7 +147,8 @@ impl Fields {
 }
 
 impl Blob {
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads what `Display` writes.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (length, sha256) = text.strip_prefix("length=")?.split_once(" sha256=")?;
         Some(Self { length: length.parse().ok()?, sha256: Digest::from_hex(sha256)? })
     }
@@ -243,9 +247,9 @@ impl<'a> Unverified<'a> {
         Ok(Self { envelope: Envelope::parse(area).map_err(Error::Envelope)? })
     }
 
-    /// The header, if a trusted key signed it; with the key.
-    pub fn verify(self, keys: &Keyring) -> Result<(Header, KeyId), Error> {
-        let opened = self.envelope.open(Role::BUNDLE, keys);
+    /// The header, if enough trusted keys signed it; with the keys.
+    pub fn verify(self, trust: &TrustRoot) -> Result<(Header, Signers), Error> {
+        let opened = self.envelope.open(Role::BUNDLE, &trust.release);
         let (payload, signer) = opened.map_err(Error::Envelope)?;
         Ok((Header::new(Fields::decode(text(payload)?)?)?, signer))
     }

@@ -20,9 +20,36 @@ pub const fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
         .saturating_sub(719_469)
 }
 
+/// Year, month and day of a day after 1970-01-01, the other way round.
+///
+/// OK to saturate, as above.
+pub const fn date_of(days: i64) -> (i64, i64, i64) {
+    // Never too late, since no year has more days.
+    let mut year = days.div_euclid(366).saturating_add(1970);
+    while days_since_epoch(year.saturating_add(1), 1, 1) <= days {
+        year = year.saturating_add(1);
+    }
+    let mut month = 1_i64;
+    while month < 12 && days_since_epoch(year, month.saturating_add(1), 1) <= days {
+        month = month.saturating_add(1);
+    }
+    (year, month, days.saturating_sub(days_since_epoch(year, month, 1)).saturating_add(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_is_turned_into_its_date_and_back() {
+        for days in 0..80_000 {
+            let (year, month, day) = date_of(days);
+            assert_eq!(days_since_epoch(year, month, day), days);
+            assert!((1..=12).contains(&month) && (1..=31).contains(&day), "{year}-{month}-{day}");
+        }
+        assert_eq!(date_of(11_016), (2000, 2, 29));
+        assert_eq!(date_of(20_818), (2026, 12, 31));
+    }
 
     #[test]
     fn days_are_those_that_date_counts() {

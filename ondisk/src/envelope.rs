@@ -18,7 +18,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::keyring::{KeyId, Keyring};
+use crate::keyring::KeyId;
+use crate::trust_root::Quorum;
 
 /// First bytes of an envelope.
 pub const MAGIC: [u8; 8] = *b"IOTASIG1";
@@ -38,6 +39,10 @@ impl Role {
     pub const SLOT_MANIFEST: Self = Self(1);
     /// The header of an update bundle.
     pub const BUNDLE: Self = Self(2);
+    /// What a channel offers.
+    pub const CHANNEL: Self = Self(3);
+    /// Which keys count for what.
+    pub const TRUST_ROOT: Self = Self(4);
 }
 
 impl fmt::Display for Role {
@@ -45,6 +50,8 @@ impl fmt::Display for Role {
         match *self {
             Self::SLOT_MANIFEST => f.write_str("slot manifest"),
             Self::BUNDLE => f.write_str("bundle header"),
+            Self::CHANNEL => f.write_str("channel"),
+            Self::TRUST_ROOT => f.write_str("trust root"),
             Self(number) => write!(f, "unknown role {number}"),
         }
     }
@@ -57,6 +64,19 @@ pub struct Signature {
     pub key: KeyId,
     /// The 64 bytes of the signature.
     pub bytes: [u8; 64],
+}
+
+/// The trusted keys that signed something: as many as had to, or more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signers(Vec<KeyId>);
+
+impl fmt::Display for Signers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, key) in self.0.iter().enumerate() {
+            write!(f, "{}{key}", if number == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 /// The bytes to sign for a payload.
@@ -98,6 +118,15 @@ pub struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     /// Reads the envelope that starts `area` and ends in zeros.
     pub fn parse(area: &'a [u8]) -> Result<Self, Error> {
+        let (envelope, padding) = Self::parse_first(area)?;
+        if padding.iter().any(|&byte| byte != 0) {
+            return Err(Error::Trailing);
+        }
+        Ok(envelope)
+    }
+
+    /// Reads the envelope that starts `area`; with what comes after it.
+    pub fn parse_first(area: &'a [u8]) -> Result<(Self, &'a [u8]), Error> {
         let (header, rest) = area.split_at_checked(HEADER_BYTES).ok_or(Error::Cut(area.len()))?;
         let (magic, fields) = header.split_at(MAGIC.len());
         if magic != MAGIC {
@@ -118,40 +147,49 @@ impl<'a> Envelope<'a> {
         let cut = || Error::Cut(area.len());
         let (payload, rest) = rest.split_at_checked(size(length)).ok_or_else(cut)?;
         let list = size(count).checked_mul(SIGNATURE_BYTES).ok_or_else(cut)?;
-        let (list, padding) = rest.split_at_checked(list).ok_or_else(cut)?;
+        let (list, after) = rest.split_at_checked(list).ok_or_else(cut)?;
         let signatures: Vec<_> = list.as_chunks().0.iter().map(read_signature).collect();
         check_signature_order(&signatures)?;
-        if padding.iter().any(|&byte| byte != 0) {
-            return Err(Error::Trailing);
-        }
-        Ok(Self { role: Role(role), payload, signatures })
+        Ok((Self { role: Role(role), payload, signatures }, after))
     }
 
-    /// The payload if it is what `role` says and one of `keys` signed it, with that key's id.
+    /// The payload if it is what `role` says and enough keys of `quorum` signed it, with the keys.
     ///
     /// A signature of an unknown key says nothing and is passed over; a wrong signature in the
-    /// name of a known key is an attack or damage and refuses the whole envelope.
-    pub fn open(&self, role: Role, keys: &Keyring) -> Result<(&'a [u8], KeyId), Error> {
+    /// name of a known key is an attack or damage and refuses the whole envelope. Ids ascend, so
+    /// that no key is counted twice.
+    pub fn open(&self, role: Role, quorum: &Quorum) -> Result<(&'a [u8], Signers), Error> {
         if self.role != role {
             return Err(Error::Role { found: self.role, wanted: role });
         }
         let message = signed_message(role, self.payload)?;
-        let mut signer = None;
+        let mut signers = Vec::new();
         for signature in &self.signatures {
-            let mut named = keys.keys().iter().filter(|key| key.id() == signature.key).peekable();
+            let keys = quorum.keys().iter();
+            let mut named = keys.filter(|key| key.id() == signature.key).peekable();
             if named.peek().is_none() {
                 continue;
             }
             if !named.any(|key| key.verifies(&message, &signature.bytes)) {
                 return Err(Error::Signature(signature.key));
             }
-            signer = signer.or(Some(signature.key));
+            signers.push(signature.key);
         }
-        let signer = signer.ok_or_else(|| Error::UnknownKeys {
-            signers: self.signatures.iter().map(|signature| signature.key).collect(),
-            trusted: keys.keys().len(),
-        })?;
-        Ok((self.payload, signer))
+        match signers.len() {
+            0 => Err(Error::UnknownKeys {
+                signers: self.signatures.iter().map(|signature| signature.key).collect(),
+                trusted: quorum.keys().len(),
+            }),
+            found if found < quorum.threshold() => {
+                Err(Error::TooFew { found, threshold: quorum.threshold() })
+            }
+            _ => Ok((self.payload, Signers(signers))),
+        }
+    }
+
+    /// Its bytes alone, without the zeros that fill its area.
+    pub fn exact(&self) -> Result<Vec<u8>, Error> {
+        encode(self.role, self.payload, &self.signatures)
     }
 
     /// What the payload is said to be, unverified.
@@ -225,6 +263,13 @@ pub enum Error {
         /// How many keys are trusted here.
         trusted: usize,
     },
+    /// Fewer trusted keys signed it than have to.
+    TooFew {
+        /// How many did.
+        found: usize,
+        /// How many have to.
+        threshold: usize,
+    },
     /// A payload of this size cannot be put into an envelope.
     TooLong(usize),
 }
@@ -248,6 +293,9 @@ impl fmt::Display for Error {
                 f.write_str("signed by no trusted key, but by")?;
                 signers.iter().try_for_each(|key| write!(f, " {key}"))
             }
+            Self::TooFew { found, threshold } => {
+                write!(f, "signed by {found} of the {threshold} trusted keys that it needs")
+            }
             Self::TooLong(length) => write!(f, "payload of {length} bytes is too long"),
         }
     }
@@ -264,7 +312,7 @@ mod tests {
 
     use super::*;
     use crate::digest::Digest;
-    use crate::keyring::PublicKey;
+    use crate::keyring::{Keyring, PublicKey};
 
     const ROLE: Role = Role::SLOT_MANIFEST;
     const PAYLOAD: &[u8] = b"what is signed";
@@ -277,8 +325,13 @@ mod tests {
         PublicKey::from_bytes(secret(seed).verifying_key().as_bytes()).expect("a key")
     }
 
-    fn ring(seeds: &[u8]) -> Keyring {
-        Keyring::new(seeds.iter().map(|&seed| public(seed)).collect()).expect("few keys")
+    fn ring(seeds: &[u8]) -> Quorum {
+        all(seeds, 1)
+    }
+
+    fn all(seeds: &[u8], threshold: u8) -> Quorum {
+        let keys = Keyring::new(seeds.iter().map(|&seed| public(seed)).collect());
+        Quorum::new(keys.expect("few keys"), threshold).expect("enough keys")
     }
 
     fn sign(seed: u8, role: Role, payload: &[u8]) -> Signature {
@@ -294,10 +347,14 @@ mod tests {
         area
     }
 
-    fn open(area: &[u8], keys: &Keyring) -> Result<KeyId, Error> {
-        let (payload, signer) = Envelope::parse(area)?.open(ROLE, keys)?;
+    fn open(area: &[u8], quorum: &Quorum) -> Result<Signers, Error> {
+        let (payload, signers) = Envelope::parse(area)?.open(ROLE, quorum)?;
         assert_eq!(payload, PAYLOAD);
-        Ok(signer)
+        Ok(signers)
+    }
+
+    fn signers(seeds: &[u8]) -> Result<Signers, Error> {
+        Ok(Signers(seeds.iter().map(|&seed| public(seed).id()).collect()))
     }
 
     #[test]
@@ -308,9 +365,30 @@ mod tests {
 
     #[test]
     fn one_trusted_signature_is_enough() {
-        assert_eq!(open(&area(&[1]), &ring(&[1])), Ok(public(1).id()));
-        assert_eq!(open(&area(&[1, 2]), &ring(&[2])), Ok(public(2).id()));
-        assert_eq!(open(&area(&[1]), &ring(&[3, 1])), Ok(public(1).id()));
+        assert_eq!(open(&area(&[1]), &ring(&[1])), signers(&[1]));
+        assert_eq!(open(&area(&[1, 2]), &ring(&[2])), signers(&[2]));
+        assert_eq!(open(&area(&[1]), &ring(&[3, 1])), signers(&[1]));
+    }
+
+    #[test]
+    fn as_many_different_keys_sign_as_the_threshold_asks_for() {
+        let two_of_three = all(&[1, 2, 3], 2);
+        for signed in [&[1, 2][..], &[2, 3], &[1, 2, 3], &[1, 3, 4]] {
+            assert!(open(&area(signed), &two_of_three).is_ok(), "{signed:?}");
+        }
+        let too_few = Err(Error::TooFew { found: 1, threshold: 2 });
+        assert_eq!(open(&area(&[1]), &two_of_three), too_few);
+        assert_eq!(open(&area(&[3, 4, 5]), &two_of_three), too_few);
+    }
+
+    #[test]
+    fn what_comes_after_the_first_envelope_is_given_back() {
+        let two = [area(&[1]), area(&[2])].concat();
+        let exact = Envelope::parse(&two[..512]).and_then(|found| found.exact()).expect("good");
+        let (first, rest) = Envelope::parse_first(&two).expect("two envelopes");
+        assert_eq!(first.exact().as_ref(), Ok(&exact));
+        assert_eq!(rest, &two[exact.len()..]);
+        assert_eq!(Envelope::parse(&two).map(drop), Err(Error::Trailing));
     }
 
     #[test]
@@ -326,7 +404,7 @@ mod tests {
         let signatures = [sign(1, ROLE, PAYLOAD), forged];
         let area = encode(ROLE, PAYLOAD, &signatures).expect("two signatures");
         assert_eq!(open(&area, &ring(&[1, 2])), Err(Error::Signature(public(2).id())));
-        assert_eq!(open(&area, &ring(&[1])), Ok(public(1).id()));
+        assert_eq!(open(&area, &ring(&[1])), signers(&[1]));
     }
 
     #[test]

@@ -1,16 +1,4 @@
-//! The public keys a loader trusts, kept in a block inside its own binary.
-//!
-//! The loader is built once with an empty block; the builder finds the block in the finished
-//! program and fills it, so that no compiler is needed to change keys. The firmware may not let
-//! us keep keys anywhere else, and a key on the disk would be as easy to swap as the slot.
-//!
-//! ```text
-//! 0   8   "IOTAKEYS"
-//! 8   4   number of keys, little-endian
-//! 12  4   CRC32 of the block with this field zero
-//! 16  256 eight Ed25519 public keys of 32 bytes, unused ones zero
-//! ```
-//! The CRC is not for security: it tells the block from other bytes that look like its magic.
+//! Public keys, and short names for them.
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -18,25 +6,9 @@ use ed25519_dalek::VerifyingKey;
 
 use crate::digest::{Digest, Hex};
 
-/// First bytes of the block.
-pub const MAGIC: [u8; 8] = *b"IOTAKEYS";
-/// Most keys that fit.
+/// Most keys that may count for one thing.
 pub const MAX_KEYS: usize = 8;
-/// Size of the block.
-pub const BLOCK_BYTES: usize = 16 + MAX_KEYS * KEY_BYTES;
-/// The block as it is compiled into a loader that has no keys yet.
-pub const EMPTY_BLOCK: [u8; BLOCK_BYTES] = {
-    let mut block = [0; BLOCK_BYTES];
-    let (magic, _) = block.split_at_mut(MAGIC.len());
-    magic.copy_from_slice(&MAGIC);
-    let [c0, c1, c2, c3] = EMPTY_CRC.to_le_bytes();
-    [block[12], block[13], block[14], block[15]] = [c0, c1, c2, c3];
-    block
-};
-
 const KEY_BYTES: usize = 32;
-/// CRC32 of the empty block, pinned because `crc32fast` cannot run at compile time.
-const EMPTY_CRC: u32 = 0x1859_bcd3;
 
 /// The short name of a key in messages and envelopes: the first 8 bytes of its SHA-256.
 ///
@@ -126,108 +98,23 @@ impl Keyring {
         Ok(Self { keys })
     }
 
-    /// The keys, in the order of the block.
+    /// The keys, in the order in which they were given.
     pub fn keys(&self) -> &[PublicKey] {
         &self.keys
     }
-
-    /// The block to put into a loader.
-    pub fn encode(&self) -> [u8; BLOCK_BYTES] {
-        let mut block = Vec::with_capacity(BLOCK_BYTES);
-        block.extend_from_slice(&MAGIC);
-        // OK to default: new() keeps the number below MAX_KEYS.
-        let count = u32::try_from(self.keys.len()).unwrap_or_default();
-        block.extend_from_slice(&count.to_le_bytes());
-        block.extend_from_slice(&[0; 4]);
-        self.keys.iter().for_each(|key| block.extend_from_slice(key.as_bytes()));
-        block.resize(BLOCK_BYTES, 0);
-        let mut bytes = EMPTY_BLOCK;
-        bytes.copy_from_slice(&block);
-        let crc = checksum(&bytes);
-        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
-        bytes
-    }
-
-    /// Reads a block; every bit of it is checked.
-    pub fn decode(block: &[u8; BLOCK_BYTES]) -> Result<Self, Error> {
-        if !is_block(block) {
-            return Err(Error::Damaged);
-        }
-        let (header, keys) = block.split_at(16);
-        let [.., n0, n1, n2, n3, _, _, _, _] = *header else {
-            return Err(Error::Damaged);
-        };
-        let count = u32::from_le_bytes([n0, n1, n2, n3]);
-        let count = usize::try_from(count).unwrap_or(usize::MAX);
-        if count > MAX_KEYS {
-            return Err(Error::TooManyKeys(count));
-        }
-        let (keys, _) = keys.as_chunks::<KEY_BYTES>();
-        let (used, unused) = keys.split_at(count);
-        if unused.iter().any(|key| *key != [0; KEY_BYTES]) {
-            return Err(Error::UnlistedKey);
-        }
-        Self::new(used.iter().map(PublicKey::from_bytes).collect::<Result<_, _>>()?)
-    }
 }
 
-/// Reads the keys of a built loader.
-pub fn read(program: &[u8]) -> Result<Keyring, Error> {
-    let at = find(program)?;
-    let block = program.get(at..).and_then(|rest| rest.first_chunk()).ok_or(Error::NoBlock)?;
-    Keyring::decode(block)
-}
-
-/// Fills the key block of a built loader.
-pub fn patch(program: &mut [u8], ring: &Keyring) -> Result<(), Error> {
-    let at = find(program)?;
-    let block = program.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<BLOCK_BYTES>());
-    *block.ok_or(Error::NoBlock)? = ring.encode();
-    Ok(())
-}
-
-/// Where the one key block of a program starts. Two blocks are refused: we could not know which
-/// of them the program reads.
-fn find(program: &[u8]) -> Result<usize, Error> {
-    let starts = program.windows(BLOCK_BYTES).enumerate();
-    let mut found =
-        starts.filter(|(_, window)| window.first_chunk().is_some_and(is_block)).map(|(at, _)| at);
-    match (found.next(), found.next()) {
-        (Some(at), None) => Ok(at),
-        (None, _) => Err(Error::NoBlock),
-        (Some(first), Some(second)) => Err(Error::TwoBlocks(first, second)),
-    }
-}
-
-fn is_block(bytes: &[u8; BLOCK_BYTES]) -> bool {
-    bytes.starts_with(&MAGIC) && bytes[12..16] == checksum(bytes).to_le_bytes()
-}
-
-fn checksum(block: &[u8; BLOCK_BYTES]) -> u32 {
-    let mut block = *block;
-    block[12..16].fill(0);
-    crc32fast::hash(&block)
-}
-
-/// What is wrong with a key or a key block.
+/// What is wrong with a key, or with several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The bytes are not a point of the curve.
     NotAKey([u8; KEY_BYTES]),
     /// Anybody can make signatures for this key.
     WeakKey([u8; KEY_BYTES]),
-    /// More keys than a block holds.
+    /// More keys than may count for one thing.
     TooManyKeys(usize),
     /// The same key is listed twice.
     KeyTwice(KeyId),
-    /// Bytes after the last listed key.
-    UnlistedKey,
-    /// Magic or CRC are wrong.
-    Damaged,
-    /// The program has no key block.
-    NoBlock,
-    /// The program has more than one key block, at these offsets.
-    TwoBlocks(usize, usize),
 }
 
 impl fmt::Display for Error {
@@ -235,14 +122,8 @@ impl fmt::Display for Error {
         match self {
             Self::NotAKey(bytes) => write!(f, "{} is not an Ed25519 public key", Hex(bytes)),
             Self::WeakKey(bytes) => write!(f, "{} is a weak public key", Hex(bytes)),
-            Self::TooManyKeys(count) => write!(f, "{count} keys, at most {MAX_KEYS} fit"),
+            Self::TooManyKeys(count) => write!(f, "{count} keys, at most {MAX_KEYS} are allowed"),
             Self::KeyTwice(id) => write!(f, "key {id} is listed twice"),
-            Self::UnlistedKey => f.write_str("bytes after the last listed key"),
-            Self::Damaged => f.write_str("key block is damaged"),
-            Self::NoBlock => f.write_str("no key block in the program"),
-            Self::TwoBlocks(first, second) => {
-                write!(f, "two key blocks in the program, at bytes {first} and {second}")
-            }
         }
     }
 }
@@ -263,63 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn a_loader_without_keys_carries_the_empty_block() {
-        assert_eq!(Keyring::default().encode(), EMPTY_BLOCK);
-        assert_eq!(Keyring::decode(&EMPTY_BLOCK), Ok(Keyring::default()));
-    }
-
-    #[test]
-    fn keys_patched_into_a_program_are_read_back_from_it() {
-        let mut program = [&[7; 1001], &EMPTY_BLOCK[..], &MAGIC, &[9; 500]].concat();
-        let untouched = program.clone();
-        let ring = Keyring::new(vec![key(1), key(2)]).expect("two keys");
-        assert_eq!(patch(&mut program, &ring), Ok(()));
-        assert_eq!(read(&program), Ok(ring));
-        assert_eq!(patch(&mut program, &Keyring::default()), Ok(()));
-        assert_eq!(program, untouched);
-    }
-
-    #[test]
-    fn a_program_needs_exactly_one_block() {
-        let mut none = MAGIC.repeat(50);
-        assert_eq!(patch(&mut none, &Keyring::default()), Err(Error::NoBlock));
-        let two = EMPTY_BLOCK.repeat(2);
-        assert_eq!(read(&two), Err(Error::TwoBlocks(0, BLOCK_BYTES)));
-        assert_eq!(read(&[]), Err(Error::NoBlock));
-    }
-
-    #[test]
-    fn every_flipped_bit_of_a_block_is_refused() {
-        let block = Keyring::new(vec![key(1)]).expect("one key").encode();
-        for bit in 0..BLOCK_BYTES * 8 {
-            let mut flipped = block;
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Keyring::decode(&flipped), Err(Error::Damaged), "bit {bit}");
-        }
-    }
-
-    #[test]
-    fn a_block_with_a_right_checksum_and_wrong_contents_is_refused() {
-        let check = |change: fn(&mut [u8]), expected: Error| {
-            let mut block = Keyring::new(vec![key(1)]).expect("one key").encode();
-            change(&mut block);
-            let crc = checksum(&block);
-            block[12..16].copy_from_slice(&crc.to_le_bytes());
-            assert_eq!(Keyring::decode(&block), Err(expected));
-        };
-        check(|block| block[8] = 9, Error::TooManyKeys(9));
-        check(|block| block[11] = 1, Error::TooManyKeys(0x0100_0001));
-        check(|block| block[8] = 0, Error::UnlistedKey);
-        check(|block| block[271] = 1, Error::UnlistedKey);
-        check(|block| block[16..48].fill(0), Error::WeakKey([0; 32]));
-        check(|block| block[16..48].fill(2), Error::NotAKey([2; 32]));
-        check(
-            |block| {
-                block[8] = 2;
-                block.copy_within(16..48, 48);
-            },
-            Error::KeyTwice(key(1).id()),
-        );
+    fn keys_are_points_that_not_anybody_can_sign_for_and_all_different() {
+        assert_eq!(PublicKey::from_bytes(&[0; 32]), Err(Error::WeakKey([0; 32])));
+        assert_eq!(PublicKey::from_bytes(&[2; 32]), Err(Error::NotAKey([2; 32])));
+        assert_eq!(Keyring::new(vec![key(1), key(1)]), Err(Error::KeyTwice(key(1).id())));
+        let nine = (1..10).map(key).collect();
+        assert_eq!(Keyring::new(nine), Err(Error::TooManyKeys(9)));
     }
 
     #[test]

@@ -221,6 +221,11 @@ pub const fn manifest_area(slot_bytes: u64) -> Option<Extent> {
     }
 }
 
+/// The manifest area of this slot of a disk; `None` for one that is too small.
+pub fn manifest_area_of(slot: Extent) -> Option<Extent> {
+    slot.slice(manifest_area(slot.length)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,5 +255,9 @@ mod tests {
         assert_eq!(manifest_area(MANIFEST_AREA_BYTES - 1), None);
         let area = manifest_area(DEFAULT_SLOT_BYTES).expect("a slot of the default size");
         assert_eq!(area.end(), Some(DEFAULT_SLOT_BYTES));
+        let slot = Extent { offset: 4096, length: DEFAULT_SLOT_BYTES };
+        let on_disk = Extent { offset: area.offset + 4096, ..area };
+        assert_eq!(manifest_area_of(slot), Some(on_disk));
+        assert_eq!(manifest_area_of(Extent { length: 1, ..slot }), None);
     }
 }

@@ -9,8 +9,9 @@
 //! what a slot says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot
 //! is started ([`boot_state`]), what the started kernel is told ([`boot_args`]) and how a running
 //! system changes which slot is started ([`slot_change`]); what brings a new system ([`bundle`],
-//! [`trust`]) and what remains of one that failed ([`trial_log`]); what is done about the data
-//! partition before it is used ([`data_care`] over [`ext4`]) and how it is made new ([`reset`]).
+//! [`trust`]), how a publisher offers it ([`channel`]) and what makes that cheap ([`pack`]), and
+//! what remains of one that failed ([`trial_log`]); what is done about the data partition before it
+//! is used ([`data_care`] over [`ext4`]) and how it is made new ([`reset`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
@@ -21,6 +22,7 @@ pub mod boot_record;
 pub mod boot_state;
 pub mod bundle;
 pub mod calendar;
+pub mod channel;
 pub mod command_port;
 pub mod data_care;
 pub mod device;
@@ -30,15 +32,18 @@ pub mod ext4;
 pub mod gpt;
 pub mod growth;
 pub mod guid;
+pub mod key_block;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
 pub mod mbr;
+pub mod pack;
 pub mod partition_table;
 pub mod reset;
 pub mod slot_change;
 pub mod system;
 pub mod trial_log;
 pub mod trust;
+pub mod trust_root;
 pub mod verify;
 pub mod virtual_machine;

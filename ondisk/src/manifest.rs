@@ -20,13 +20,15 @@
 //! meaning and one form: whatever does not come out of [`Fields::encode`] again is refused.
 use alloc::borrow::ToOwned as _;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
 
 use crate::digest::{Digest, Hex, from_hex};
-use crate::envelope::{Envelope, Role};
-use crate::keyring::{KeyId, Keyring};
+use crate::envelope::{self, Envelope, Role, Signers};
+use crate::keyring::KeyId;
 use crate::layout::{self, BLOCK_BYTES, Extent};
+use crate::trust_root::{self, TrustRoot};
 
 mod error;
 
@@ -251,23 +253,52 @@ impl Deref for Manifest {
 }
 
 /// What lies in a manifest area: well-formed, but from anybody.
+///
+/// The manifest's envelope comes first. Behind it lie the trust roots that lead from the first to
+/// the one whose keys signed it, if there is more than the first: a loader that was written years
+/// ago, or a device that gets its update from a stick, knows no other way to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unverified<'a> {
     envelope: Envelope<'a>,
+    trust_roots: Vec<Envelope<'a>>,
 }
 
 impl<'a> Unverified<'a> {
     /// Reads the manifest area of a slot.
     pub fn parse(area: &'a [u8]) -> Result<Self, Error> {
-        Ok(Self { envelope: Envelope::parse(area).map_err(Error::Envelope)? })
+        let (envelope, rest) = Envelope::parse_first(area).map_err(Error::Envelope)?;
+        let trust_roots = trust_root::chain(rest).map_err(|error| match error {
+            // Something else than a trust root: what should be zeros.
+            trust_root::Error::Envelope(envelope::Error::Magic | envelope::Error::Cut(_)) => {
+                Error::Envelope(envelope::Error::Trailing)
+            }
+            error => Error::Trust(error),
+        })?;
+        Ok(Self { envelope, trust_roots })
     }
 
-    /// The manifest, if a trusted key signed it and it fits a slot of `slot_bytes`; with the key.
-    pub fn verify(self, keys: &Keyring, slot_bytes: u64) -> Result<(Manifest, KeyId), Error> {
-        let opened = self.envelope.open(Role::SLOT_MANIFEST, keys);
-        let (payload, signer) = opened.map_err(Error::Envelope)?;
+    /// The newest trust root that `trust` leads to with those that come along.
+    pub fn follow(&self, trust: &TrustRoot) -> Result<TrustRoot, Error> {
+        trust.follow(&self.trust_roots).map_err(Error::Trust)
+    }
+
+    /// The manifest, if enough trusted keys signed it and it fits a slot of `slot_bytes`; with the
+    /// keys. Trust roots that come along are followed first.
+    pub fn verify(self, trust: &TrustRoot, slot_bytes: u64) -> Result<(Manifest, Signers), Error> {
+        let trust = self.follow(trust)?;
+        let opened = self.envelope.open(Role::SLOT_MANIFEST, &trust.release);
+        let (payload, signers) = opened.map_err(Error::Envelope)?;
         let text = core::str::from_utf8(payload).map_err(|_| Error::NotText)?;
-        Ok((Manifest::new(Fields::decode(text)?, slot_bytes)?, signer))
+        Ok((Manifest::new(Fields::decode(text)?, slot_bytes)?, signers))
+    }
+
+    /// All of it without the zeros that fill its area.
+    pub fn exact(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = self.envelope.exact().map_err(Error::Envelope)?;
+        for envelope in &self.trust_roots {
+            bytes.extend(envelope.exact().map_err(Error::Envelope)?);
+        }
+        Ok(bytes)
     }
 
     /// The contents without any check of signatures or layout: for tools that show what is there.

@@ -76,6 +76,19 @@ pub use led::{LEDS, Led, Pattern, RUNNING_MARK, Setting, Stage};
 /// Where the builder puts the description and PID 1 looks for it.
 pub const PATH: &str = "/usr/lib/iota/system";
 
+/// What services are started with beside their own environment: the agent writes it when it has
+/// read the owner's wishes, lines of `NAME=value`; PID 1 reads it for each service that it starts.
+pub const ENVIRONMENT: &str = "/run/iota/environment";
+
+/// Entries of an [`ENVIRONMENT`] file. What is no entry is passed over.
+pub fn environment(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    };
+    let entries = text.lines().filter_map(|line| line.split_once('='));
+    entries.filter(move |(name, value)| is_name(name) && !value.contains('\0'))
+}
+
 const HEADER: &str = "iota-system 1";
 
 /// What an image runs. Parsed ones have passed every check named on the fields below.

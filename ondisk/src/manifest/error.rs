@@ -5,12 +5,15 @@ use core::fmt;
 use super::{MAX_COMMAND_LINE_BYTES, PartName};
 use crate::envelope;
 use crate::layout::Extent;
+use crate::trust_root;
 
 /// Why a manifest is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
     /// The envelope or a signature is wrong.
     Envelope(envelope::Error),
+    /// The trust roots behind it are none, or do not follow.
+    Trust(trust_root::Error),
     /// The payload is not UTF-8.
     NotText,
     /// A line is missing or not the one that belongs here.
@@ -86,6 +89,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Trust(error) => fmt::Display::fmt(error, f),
             Self::Envelope(error) => fmt::Display::fmt(error, f),
             Self::NotText => f.write_str("not UTF-8 text"),
             Self::Line { number, wanted } => {

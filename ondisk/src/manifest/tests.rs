@@ -1,7 +1,7 @@
 //! Good manifests, and good ones with one thing changed.
+use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
-use alloc::{format, vec};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use expect_test::expect;
@@ -44,25 +44,34 @@ fn secret() -> SigningKey {
     SigningKey::from_bytes(&[1; 32])
 }
 
-fn ring() -> Keyring {
+fn trust() -> TrustRoot {
     let key = PublicKey::from_bytes(secret().verifying_key().as_bytes()).expect("a key");
-    Keyring::new(vec![key]).expect("one key")
+    TrustRoot::of_one_key(key)
 }
 
 /// The manifest area with this text, signed.
 fn area(payload: &[u8]) -> Vec<u8> {
     let message = envelope::signed_message(Role::SLOT_MANIFEST, payload).expect("short");
     let bytes = secret().sign(&message).to_bytes();
-    let key = ring().keys()[0].id();
+    let key = trust().release.keys()[0].id();
     let envelope = envelope::encode(Role::SLOT_MANIFEST, payload, &[Signature { key, bytes }]);
     let mut area = envelope.expect("one signature");
     area.resize(usize::try_from(MANIFEST_AREA_BYTES).expect("64 KiB"), 0);
     area
 }
 
+/// The same with trust roots behind the manifest.
+fn area_with(payload: &[u8], trust_roots: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes =
+        Unverified::parse(&area(payload)).and_then(|found| found.exact()).expect("good");
+    trust_roots.iter().for_each(|root| bytes.extend_from_slice(root));
+    bytes.resize(usize::try_from(MANIFEST_AREA_BYTES).expect("64 KiB"), 0);
+    bytes
+}
+
 fn verify(payload: &[u8]) -> Result<Manifest, Error> {
     let area = area(payload);
-    Unverified::parse(&area)?.verify(&ring(), SLOT_BYTES).map(|(manifest, _)| manifest)
+    Unverified::parse(&area)?.verify(&trust(), SLOT_BYTES).map(|(manifest, _)| manifest)
 }
 
 #[test]
@@ -99,7 +108,43 @@ fn a_signed_manifest_reads_back() {
     let area = area(sample().encode().as_bytes());
     let unverified = Unverified::parse(&area).expect("an envelope");
     assert_eq!(unverified.fields_unverified(), Ok(sample()));
-    assert_eq!(unverified.signers_unverified().collect::<Vec<_>>(), [ring().keys()[0].id()]);
+    assert_eq!(
+        unverified.signers_unverified().collect::<Vec<_>>(),
+        [trust().release.keys()[0].id()]
+    );
+}
+
+#[test]
+fn trust_roots_behind_a_manifest_lead_to_the_key_that_signed_it() {
+    use crate::trust_root::tests::{Secrets, root, signed};
+    let release = |seed| Secrets { release: (alloc::vec![seed], 1), ..Secrets::default() };
+    // The manifest is signed by key 1.
+    let roots = [root(1, &release(7)), root(2, &release(8)), root(3, &release(1))];
+    let files: Vec<_> = roots[1..].iter().map(|root| signed(root, &[1, 2])).collect();
+    let area = area_with(sample().encode().as_bytes(), &files);
+    let open = |area: &[u8], from: &TrustRoot| {
+        let found = Unverified::parse(area)?;
+        found.verify(from, SLOT_BYTES).map(|(_, signers)| signers.to_string())
+    };
+    let key = trust().release.keys()[0].id().to_string();
+    for from in &roots {
+        assert_eq!(open(&area, from), Ok(key.clone()), "from {}", from.number);
+    }
+    // The way is missing, and with it the key; what is left out cannot be told from nothing.
+    let short = area_with(sample().encode().as_bytes(), &files[..1]);
+    assert!(matches!(open(&short, &roots[0]), Err(Error::Envelope(_))));
+    let gap = area_with(sample().encode().as_bytes(), &files[1..]);
+    assert!(matches!(open(&gap, &roots[0]), Err(Error::Trust(_))));
+    // Whoever has the newest one knows better than an old release key.
+    let newer = root(4, &release(9));
+    assert!(matches!(open(&area, &newer), Err(Error::Envelope(_))));
+    let exact = Unverified::parse(&area).and_then(|found| found.exact()).expect("good");
+    assert!(area.starts_with(&exact) && area[exact.len()..].iter().all(|&byte| byte == 0));
+    for bit in 0..exact.len() * 8 {
+        let mut flipped = area.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(open(&flipped, &roots[0]).is_err(), "bit {bit}");
+    }
 }
 
 #[test]
@@ -207,7 +252,7 @@ fn a_slot_has_room_up_to_its_manifest_area_and_not_a_byte_more() {
 fn a_manifest_that_nobody_we_trust_signed_is_refused() {
     let area = area(sample().encode().as_bytes());
     let unverified = Unverified::parse(&area).expect("an envelope");
-    let error = unverified.verify(&Keyring::default(), SLOT_BYTES).expect_err("no keys");
+    let error = unverified.verify(&TrustRoot::default(), SLOT_BYTES).expect_err("no keys");
     assert_eq!(error.to_string(), "no key is trusted here");
 }
 
@@ -220,7 +265,7 @@ fn every_flipped_bit_of_a_signed_area_is_refused() {
         for bit in if (24..24 + text.len()).contains(&byte) { 3..4 } else { 0..8 } {
             let mut flipped = good.clone();
             flipped[byte] ^= 1 << bit;
-            let verified = Unverified::parse(&flipped).and_then(|f| f.verify(&ring(), SLOT_BYTES));
+            let verified = Unverified::parse(&flipped).and_then(|f| f.verify(&trust(), SLOT_BYTES));
             assert!(verified.is_err(), "byte {byte}, bit {bit}");
         }
     }

@@ -68,6 +68,13 @@ container console
 ";
 
 #[test]
+fn an_environment_is_entries_and_nothing_else() {
+    let text = "HTTP_PROXY=http://a:1\nnonsense\n=x\nPATH x=1\nNO_PROXY=a,b=c\nBAD=\0\n";
+    let found: Vec<_> = environment(text).collect();
+    assert_eq!(found, [("HTTP_PROXY", "http://a:1"), ("NO_PROXY", "a,b=c")]);
+}
+
+#[test]
 fn a_description_survives_the_way_through_its_text() {
     let system = System::parse(SAMPLE).unwrap();
     assert_eq!(system.encode().unwrap(), SAMPLE);
