@@ -14,9 +14,10 @@ use toml::de::{DeTable, DeValue};
 
 use crate::Config;
 use crate::keys::Shape;
+use crate::print::quoted;
 use crate::problem::{Problem, Problems};
 use crate::read::{Value, flatten};
-use crate::values::{Key, Table};
+use crate::values::{Key, Named, Table};
 
 /// Gives a key of a good file these values; an empty text is one that sets nothing.
 pub fn set(text: &str, key: &Key, values: &[&str]) -> Result<String, Problems> {
@@ -50,11 +51,16 @@ fn changes_only(before: &Config, after: &Config, key: &Key) -> bool {
 
 /// The values as the file has them.
 fn literal(key: &Key, values: &[&str]) -> Result<String, Problems> {
-    let list = || values.iter().map(|value| quoted(value)).collect::<Vec<_>>().join(", ");
+    let list = || values.iter().map(quoted).collect::<Vec<_>>().join(", ");
     match (key.shape, values) {
         (Shape::List, [_, ..]) | (Shape::TextOrList, [_, _, ..]) => Ok(format!("[{}]", list())),
         (Shape::Text | Shape::TextOrList, [value]) => Ok(quoted(value)),
         (Shape::Number, [value]) if is_number(value) => Ok((*value).into()),
+        (Shape::Switch, ["true" | "false"]) => Ok(values.concat()),
+        (Shape::Switch, [value]) => {
+            let message = format!("`{}`: `{value}` is neither true nor false", key.path());
+            Err(Problem::of_file(message, "expected true or false").into())
+        }
         (Shape::Number, [value]) => {
             let message = format!("`{}`: `{value}` is not a number", key.path());
             Err(Problem::of_file(message, "expected digits alone").into())
@@ -72,22 +78,6 @@ fn literal(key: &Key, values: &[&str]) -> Result<String, Problems> {
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// A basic string of TOML.
-fn quoted(value: &str) -> String {
-    let mut text = String::from("\"");
-    for character in value.chars() {
-        match character {
-            '"' | '\\' => text.extend(['\\', character]),
-            control if control.is_control() => {
-                text.push_str(&format!("\\u{:04x}", u32::from(control)));
-            }
-            other => text.push(other),
-        }
-    }
-    text.push('"');
-    text
 }
 
 /// A stretch of the text, and what is put in place of it.
@@ -125,14 +115,14 @@ fn places(text: &str, key: &Key, literal: &str) -> Vec<Change> {
             places.extend(end.map(|end| insert(text, end, &format!("{path}.{line}"))));
         }
         // Within braces, where nothing can be added from below.
-        (Table::Interface(_), None) if is_in_braces(text, root) => return places,
-        (Table::Interface(_), _) | (_, None) => {}
+        (Table::Named(kind, _), None) if is_in_braces(text, root, kind) => return places,
+        (Table::Named(..), _) | (_, None) => {}
     }
     let header = match table {
         Table::Single("") => return places,
         Table::Single(path) => format!("[{path}]\n"),
-        Table::Interface(interface) => {
-            format!("[[network.interface]]\nname = {}\n", quoted(interface))
+        Table::Named(kind, own) => {
+            format!("[[{}]]\n{} = {}\n", kind.table(), kind.key(), quoted(own))
         }
     };
     let blank = if text.is_empty() { "" } else { "\n" };
@@ -140,10 +130,10 @@ fn places(text: &str, key: &Key, literal: &str) -> Vec<Change> {
     places
 }
 
-/// Whether the table of interfaces' own table is `{ … }`, or they are a list in brackets.
-fn is_in_braces(text: &str, root: &DeTable<'_>) -> bool {
+/// Whether the table around a list of tables is `{ … }`, or they are a list in brackets.
+fn is_in_braces(text: &str, root: &DeTable<'_>, kind: &Named) -> bool {
     let Some(network) = root.get("network") else { return false };
-    let list = network.as_ref().as_table().and_then(|table| table.get("interface"));
+    let list = network.as_ref().as_table().and_then(|table| table.get(kind.last()));
     starts_with(text, network, "{") || list.is_some_and(|list| end(text, list).is_some())
 }
 
@@ -160,14 +150,14 @@ fn find<'a, 't>(root: &'a DeTable<'t>, key: &Key) -> Option<&'a Value<'t>> {
 
 /// The table of a key, if there is one.
 fn table_of<'a, 't>(root: &'a DeTable<'t>, table: &Table) -> Option<&'a Value<'t>> {
-    let interface = match table {
+    let (kind, own) = match table {
         Table::Single(path) => return root.get(*path),
-        Table::Interface(interface) => interface,
+        Table::Named(kind, own) => (kind, own),
     };
-    let list = root.get("network")?.as_ref().as_table()?.get("interface")?.as_ref().as_array()?;
+    let list = root.get("network")?.as_ref().as_table()?.get(kind.last())?.as_ref().as_array()?;
     list.iter().find(|value| {
-        let name = value.as_ref().as_table().and_then(|table| table.get("name"));
-        name.and_then(|name| name.as_ref().as_str()) == Some(interface)
+        let name = value.as_ref().as_table().and_then(|table| table.get(kind.key()));
+        name.and_then(|name| name.as_ref().as_str()) == Some(own)
     })
 }
 
@@ -282,6 +272,10 @@ mod tests {
         // The table above them may be opened after them.
         let after = format!("{eth0}\n[network]\ndns = [\"10.0.0.1\"]\n");
         check(eth0, "network.dns", &["10.0.0.1"], &after);
+        let wifi = "[[network.wifi]]\nssid = \"My. \\\"Net\\\"\"\npassword = \"12345678\"\n";
+        check("", "network.wifi.My. \"Net\".password", &["12345678"], wifi);
+        let after = format!("{wifi}hidden = true\n");
+        check(wifi, "network.wifi.My. \"Net\".hidden", &["true"], &after);
         let two = "address = [\"11.0.0.2/8\", \"fd00::2/64\"]";
         let after = both.replace("address = \"11.0.0.2/8\"", two);
         let values = ["11.0.0.2/8", "fd00::2/64"];
@@ -300,6 +294,9 @@ mod tests {
             ("network.interface.eth0.router", &["10.0.0.1"], "an interface without `address`"),
             ("network.interface.lo.address", &["10.0.0.1/8"], "`lo` belongs to the system"),
             ("network.interface.eth0.name", &["eth1"], "`network.interface.eth0.name` is not"),
+            ("network.wifi.My. Net.password", &["short"], "line 5, column 12: 5 characters"),
+            ("network.wifi.a.hidden", &["no"], "`no` is neither true nor false"),
+            ("network.wifi.a.ssid", &["b"], "`network.wifi.a.ssid` is not a key"),
             ("hostnam", &["b"], "`hostnam` is not a key"),
             ("sysctl.vm.swapiness", &["1"], "`sysctl.vm.swapiness` is not a key"),
         ] {

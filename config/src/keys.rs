@@ -29,6 +29,8 @@ pub enum Shape {
     List,
     /// One in quotes, or a list of them.
     TextOrList,
+    /// `true` or `false`.
+    Switch,
 }
 
 /// Longest and shortest health window. It has to stay far below the time that an image gives a
@@ -53,6 +55,15 @@ pub const KEYS: &[Key] = &[
         default: "what the network offers",
         example: "dns = [\"192.168.1.1\"]",
         text: "Name servers, asked in this order. Those that the network offers are not used then.",
+    },
+    Key {
+        path: "network.wifi-country",
+        shape: Shape::Text,
+        expected: "the two letters of a country, such as \"DE\"",
+        default: "the channels that are allowed everywhere, at the least power",
+        example: "wifi-country = \"DE\"",
+        text: "Where the device is, for Wi-Fi: which channels and how much power are allowed \
+               there.",
     },
     Key {
         path: "network.interface.name",
@@ -83,6 +94,56 @@ pub const KEYS: &[Key] = &[
         text: "Where packets for everywhere else go. Routers of IPv6 announce themselves.",
     },
     Key {
+        path: "network.wifi.ssid",
+        shape: Shape::Text,
+        expected: "a name of 1 to 32 bytes, such as \"Home\"",
+        default: "has to be there",
+        example: "ssid = \"Home\"",
+        text: "Name of a Wi-Fi network to join: see [wifi.md](wifi.md).",
+    },
+    Key {
+        path: "network.wifi.password",
+        shape: Shape::Text,
+        expected: "8 to 63 characters of ASCII, or a key of 64 hexadecimal digits, in quotes",
+        default: "has to be there, unless the network is open",
+        example: "password = \"correct horse\"",
+        text: "What its members know. It is shown by no command that is not told to (`--secrets`).",
+    },
+    Key {
+        path: "network.wifi.security",
+        shape: Shape::Text,
+        expected: "\"wpa2\", \"wpa3\" or \"open\"",
+        default: "WPA3 or WPA2, whichever the network offers",
+        example: "security = \"wpa3\"",
+        text: "The one protection that is accepted. `open` is none: everybody nearby can listen.",
+    },
+    Key {
+        path: "network.wifi.hidden",
+        shape: Shape::Switch,
+        expected: "true or false",
+        default: "`false`",
+        example: "hidden = true",
+        text: "Whether the network does not tell its name, and has to be asked for by it.",
+    },
+    Key {
+        path: "network.wifi.priority",
+        shape: Shape::Number,
+        expected: "a number from 0 to 100",
+        default: "`0`",
+        example: "priority = 10",
+        text: "Of several networks in reach, the one with the highest number is joined.",
+    },
+    Key {
+        path: "time.zone",
+        shape: Shape::Text,
+        expected: "the name of a time zone, such as \"Europe/Berlin\"",
+        default: "UTC",
+        example: "zone = \"Europe/Berlin\"",
+        text: "Which time containers show: the variable `TZ` of those that the image declares and \
+               of the console, and of an app whose `compose.yaml` asks for it \
+               (`environment: [TZ]`). The device itself, its logs among it, keeps to UTC.",
+    },
+    Key {
         path: "time.servers",
         shape: Shape::List,
         expected: "a list of 1 to 8 names or addresses, such as [\"ntp.example.org\", \
@@ -91,6 +152,53 @@ pub const KEYS: &[Key] = &[
         example: "servers = [\"192.168.1.1\"]",
         text: "Servers that are asked for the time (NTP), in place of the image's. A port that is \
                not 123 follows the name, or the address of IPv4, after a colon.",
+    },
+    Key {
+        path: "proxy.http",
+        shape: Shape::Text,
+        expected: "an address such as \"http://proxy.example.org:3128\"",
+        default: "servers without TLS are asked directly",
+        example: "http = \"http://proxy.example.org:3128\"",
+        text: "Who is asked in place of servers without TLS, by the engine when it fetches images \
+               and by the device when it fetches updates. Containers are not told.",
+    },
+    Key {
+        path: "proxy.https",
+        shape: Shape::Text,
+        expected: "an address such as \"http://proxy.example.org:3128\"",
+        default: "servers with TLS are asked directly",
+        example: "https = \"http://proxy.example.org:3128\"",
+        text: "The same for servers with TLS, registries of images among them.",
+    },
+    Key {
+        path: "proxy.no-proxy",
+        shape: Shape::List,
+        expected: "a list of 1 to 32 names, domains, addresses or networks, such as \
+                   [\".example.org\", \"10.0.0.0/8\"]",
+        default: "nobody but this device itself is asked directly",
+        example: "no-proxy = [\".example.org\", \"10.0.0.0/8\"]",
+        text: "Who is asked directly all the same. `.example.org` is all names below \
+               `example.org`. Networks count for the engine alone.",
+    },
+    Key {
+        path: "ca.certificates",
+        shape: Shape::List,
+        expected: "a list of 1 to 16 certificates, each from `-----BEGIN CERTIFICATE-----` to its \
+                   end, in three quotes",
+        default: "the public authorities alone",
+        example: "certificates = [\"\"\"\n\
+                  -----BEGIN CERTIFICATE-----\n\
+                  MIIBQDCB86ADAgECAhRWNgrr9BZIsngLPfCo6hjOcN1Z0zAFBgMrZXAwFTETMBEG\n\
+                  A1UEAwwKRXhhbXBsZSBDQTAgFw0yNjExMjgyMDE1MzhaGA8yMTI2MTEwNDIwMTUz\n\
+                  OFowFTETMBEGA1UEAwwKRXhhbXBsZSBDQTAqMAUGAytlcAMhALykiVfqkPptiZgw\n\
+                  w+gwlhx8RC7F1XCzo0PBRT11Cthxo1MwUTAdBgNVHQ4EFgQUkEqHOKtpA/gj59bt\n\
+                  qJYefn44sskwHwYDVR0jBBgwFoAUkEqHOKtpA/gj59btqJYefn44sskwDwYDVR0T\n\
+                  AQH/BAUwAwEB/zAFBgMrZXADQQC9EkuJ4zGTt4nlO2jZgR+AgkBYCGv2IRfkbdKv\n\
+                  z9b14R7EECHNoGmMBBYoDvONMNz8HjPLl9mZ7JimikR2gNoG\n\
+                  -----END CERTIFICATE-----\n\
+                  \"\"\"]",
+        text: "Authorities that the engine and the device's own downloads trust beside the public \
+               ones. They sign servers; what is installed is signed by other keys.",
     },
     Key {
         path: "ssh.keys",
@@ -121,11 +229,86 @@ pub const KEYS: &[Key] = &[
         text: "Seconds for which the engine and every container have to run without a break \
                before an update is kept. At most half of the time that the image gives a trial.",
     },
+    Key {
+        path: "update.source",
+        shape: Shape::Text,
+        expected: "an address such as \"http://updates.example.org/iota\"",
+        default: "nobody is asked for updates",
+        example: "source = \"http://updates.example.org/iota\"",
+        text: "The directory on a web server that `iota publish` wrote, or the repository of a \
+               container registry: `oci://HOST/NAME`, without TLS `oci+http://HOST/NAME`; see \
+               [ota.md](ota.md). What it sends counts only if a key of this system signed it.",
+    },
+    Key {
+        path: "update.channel",
+        shape: Shape::Text,
+        expected: "a name of 1 to 32 lower-case letters, digits and `-`, in quotes",
+        default: "`stable`",
+        example: "channel = \"beta\"",
+        text: "Which of the publisher's channels this device follows.",
+    },
+    Key {
+        path: "update.automatic",
+        shape: Shape::Text,
+        expected: "\"check\", \"stage\" or \"install\"",
+        default: "`install`",
+        example: "automatic = \"stage\"",
+        text: "What the device does by itself when there is an update: say so in `iota status`; \
+               put it into the other slot, for the next restart; or restart as well.",
+    },
+    Key {
+        path: "update.window",
+        shape: Shape::Text,
+        expected: "two times of the day, UTC, such as \"02:00-05:30\"",
+        default: "at any time",
+        example: "window = \"02:00-05:30\"",
+        text: "When the device may restart into an update by itself.",
+    },
+    Key {
+        path: "update.every-min",
+        shape: Shape::Number,
+        expected: "a number from 5 to 10080",
+        default: "`360`",
+        example: "every-min = 60",
+        text: "Minutes between two looks for an update, give or take a quarter, so that not all \
+               devices ask at once.",
+    },
+    Key {
+        path: "update.most-kb-s",
+        shape: Shape::Number,
+        expected: "a number from 1 to 1000000",
+        default: "as fast as it goes",
+        example: "most-kb-s = 100",
+        text: "Kilobytes that may be fetched in a second, in the mean, so that others can use the \
+               line as well.",
+    },
+    Key {
+        path: "update.report",
+        shape: Shape::Text,
+        expected: "an address such as \"https://fleet.example.org/devices\"",
+        default: "nobody is told anything",
+        example: "report = \"https://fleet.example.org/devices\"",
+        text: "Who is told after each look for an update, by an HTTP POST of a small JSON \
+               document: machine id, version, slots, and what came of the look; see \
+               [ota.md](ota.md#reports).",
+    },
 ];
+
+/// The numbers that a Wi-Fi network may be preferred by.
+pub const WIFI_PRIORITY: (u32, u32) = (0, 100);
 
 /// What its value has to be.
 pub(crate) fn expected(path: &str) -> &'static str {
     KEYS.iter().find(|key| key.path == path).map_or("", |key| key.expected)
+}
+
+/// Tables that may be there more than once, each with the key that names one of them.
+pub(crate) const REPEATED: [(&str, &str); 2] =
+    [("network.interface", "name"), ("network.wifi", "ssid")];
+
+/// Keys whose values are for nobody to see.
+pub(crate) fn is_secret(path: &str) -> bool {
+    path.starts_with("network.wifi.") && path.ends_with(".password")
 }
 
 /// The name of the table with the kernel's settings, whose rows are in [`crate::sysctls`].

@@ -7,7 +7,8 @@
 //! `docs/config.md` is made; none of it names code, kernel arguments, keys, devices or mounts.
 //!
 //! Reading order: [`Config`] → [`text`] (is it a text at all) → `read` (its values) → [`network`];
-//! for a device on which single values are changed [`values`] → [`edit`].
+//! for a device on which single values are changed [`values`] → [`edit`]; for cards that other
+//! tools prepared [`import`].
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -17,27 +18,39 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+pub mod certificate;
+pub mod check;
 pub mod edit;
+pub mod import;
 pub mod keys;
 pub mod network;
 pub mod problem;
+pub mod proxy;
 pub mod reference;
+pub mod registry;
 pub mod ssh;
 pub mod suggest;
 pub mod sysctls;
 pub mod text;
 pub mod time;
+pub mod update;
 pub mod values;
+pub mod wifi;
+pub mod zone;
 
 mod print;
 mod read;
 #[cfg(test)]
 mod tests;
 
+pub use certificate::Certificate;
 pub use network::{Address, Interface};
 pub use problem::{Problem, Problems};
+pub use proxy::Proxy;
 pub use ssh::PublicKey;
 pub use time::TimeServer;
+pub use update::Update;
+pub use wifi::{Secret, Security, Wifi};
 
 /// Name of the file, in the top directory of the boot partition.
 pub const FILE_NAME: &str = "iota.toml";
@@ -50,16 +63,23 @@ pub const MOST_BYTES: usize = 64 * 1024;
 pub const READ_BYTES: usize = MOST_BYTES + 4;
 
 /// What an owner told a device. Holding one proves what [`keys::KEYS`] says about every value, and
-/// of all together: no name of an interface, no address and no setting occurs twice.
+/// of all together: no name of an interface or a Wi-Fi network, no address and no setting occurs
+/// twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     hostname: Option<String>,
     name_servers: Vec<IpAddr>,
     interfaces: Vec<Interface>,
+    wifi_country: Option<String>,
+    wifi: Vec<Wifi>,
+    time_zone: Option<&'static str>,
     time_servers: Vec<TimeServer>,
+    proxy: Proxy,
+    certificates: Vec<Certificate>,
     health_window_s: Option<u32>,
     ssh_keys: Vec<PublicKey>,
     console_image: Option<String>,
+    update: Update,
     sysctls: Vec<(&'static str, u32)>,
 }
 
@@ -84,9 +104,44 @@ impl Config {
         &self.interfaces
     }
 
+    /// The country whose rules for radio hold, if the owner said where the device is.
+    pub fn wifi_country(&self) -> Option<&str> {
+        self.wifi_country.as_deref()
+    }
+
+    /// Wi-Fi networks to join.
+    pub fn wifi(&self) -> &[Wifi] {
+        &self.wifi
+    }
+
+    /// The same without its passwords: what may be shown. It is no file of a device any more.
+    #[must_use]
+    pub fn concealed(&self) -> Self {
+        let mut config = self.clone();
+        for password in config.wifi.iter_mut().filter_map(|wifi| wifi.password.as_mut()) {
+            *password = Secret::concealed();
+        }
+        config
+    }
+
     /// Servers of time to ask in place of the image's.
     pub fn time_servers(&self) -> &[TimeServer] {
         &self.time_servers
+    }
+
+    /// The time zone of containers, if the owner chose one.
+    pub fn time_zone(&self) -> Option<&'static str> {
+        self.time_zone
+    }
+
+    /// Who is asked in place of servers.
+    pub fn proxy(&self) -> &Proxy {
+        &self.proxy
+    }
+
+    /// Authorities to trust beside the public ones.
+    pub fn certificates(&self) -> &[Certificate] {
+        &self.certificates
     }
 
     /// Seconds for which everything has to run before an update is kept.
@@ -102,6 +157,11 @@ impl Config {
     /// The container image that a login opens, if the owner chose one.
     pub fn console_image(&self) -> Option<&str> {
         self.console_image.as_deref()
+    }
+
+    /// Where updates come from, and what is done with them.
+    pub fn update(&self) -> &Update {
+        &self.update
     }
 
     /// Kernel settings, sorted by name.

@@ -144,6 +144,17 @@ pub(crate) fn router(text: &str, host: Option<Address<Ipv4Addr>>) -> Result<Ipv4
     unfit_v4(ip, host.prefix).map_or(Ok(ip), |why| Err(format!("{ip} {why}")))
 }
 
+/// Reads the name of a device; an error is one clause.
+pub(crate) fn hostname(name: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let good = (1..=63).contains(&name.len()) && name.bytes().all(plain);
+    match good && !name.starts_with('-') && !name.ends_with('-') {
+        true if name == "localhost" => Err("`localhost` is every device".to_string()),
+        true => Ok(name.to_string()),
+        false => Err(format!("`{name}` is no name of a device")),
+    }
+}
+
 /// Beginnings of names that belong to an engine, which makes and removes such interfaces.
 const ENGINE_NAMES: [&str; 9] =
     ["veth", "docker", "br-", "cni", "podman", "vxlan", "tunl", "wg", "dummy"];

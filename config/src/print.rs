@@ -5,18 +5,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::{Config, Interface};
+use crate::{Config, Interface, Proxy, Update, Wifi};
 
 impl fmt::Display for Config {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let network = (!self.name_servers.is_empty()).then(|| {
-            let servers = self.name_servers.iter().map(quoted).collect::<Vec<_>>();
-            format!("[network]\ndns = [{}]\n", servers.join(", "))
-        });
-        let time = (!self.time_servers.is_empty()).then(|| {
-            let servers = self.time_servers.iter().map(quoted).collect::<Vec<_>>();
-            format!("[time]\nservers = [{}]\n", servers.join(", "))
-        });
+        let network = network(self);
+        let time = time(self).into_iter().chain(proxy(&self.proxy)).chain(authorities(self));
         let ssh = (!self.ssh_keys.is_empty()).then(|| {
             let keys: String =
                 self.ssh_keys.iter().map(|key| format!("    \"{key}\",\n")).collect();
@@ -25,6 +19,7 @@ impl fmt::Display for Config {
         let image = self.console_image.as_ref();
         let console = image.map(|image| format!("[console]\nimage = {}\n", quoted(image)));
         let health = self.health_window_s.map(|s| format!("[health]\nwindow-s = {s}\n"));
+        let update = update(&self.update);
         let mut sysctls = String::from("[sysctl]\n");
         for (name, value) in &self.sysctls {
             sysctls.push_str(&format!("{name} = {value}\n"));
@@ -33,12 +28,72 @@ impl fmt::Display for Config {
         let hostname = self.hostname.as_ref().map(|name| format!("hostname = {}\n", quoted(name)));
         let first = hostname.into_iter().chain(network);
         let interfaces = self.interfaces.iter().map(interface);
-        let last = time.into_iter().chain(ssh).chain(console).chain(health).chain(sysctls);
-        let parts: Vec<String> = first.chain(interfaces).chain(last).collect();
+        let wifi = self.wifi.iter().map(wifi);
+        let last = time.chain(ssh).chain(console).chain(health).chain(update).chain(sysctls);
+        let parts: Vec<String> = first.chain(interfaces).chain(wifi).chain(last).collect();
         // An empty file would not be read back: it is what a lost write leaves.
         out.write_str(if parts.is_empty() { "# nothing is set\n" } else { "" })?;
         out.write_str(&parts.join("\n"))
     }
+}
+
+fn network(config: &Config) -> Option<String> {
+    let mut lines = String::new();
+    if !config.name_servers.is_empty() {
+        let servers = config.name_servers.iter().map(quoted).collect::<Vec<_>>();
+        lines.push_str(&format!("dns = [{}]\n", servers.join(", ")));
+    }
+    if let Some(country) = &config.wifi_country {
+        lines.push_str(&format!("wifi-country = {}\n", quoted(country)));
+    }
+    (!lines.is_empty()).then(|| format!("[network]\n{lines}"))
+}
+
+fn time(config: &Config) -> Option<String> {
+    let zone = config.time_zone.map(|zone| format!("zone = {}\n", quoted(zone)));
+    let servers = list("servers", &config.time_servers);
+    let lines: String = zone.into_iter().chain(servers).collect();
+    (!lines.is_empty()).then(|| format!("[time]\n{lines}"))
+}
+
+fn proxy(proxy: &Proxy) -> Option<String> {
+    let address = |name: &str, address: &Option<String>| {
+        address.as_ref().map(|address| format!("{name} = {}\n", quoted(address)))
+    };
+    let (http, https) = (address("http", &proxy.http), address("https", &proxy.https));
+    let exceptions = list("no-proxy", &proxy.no_proxy);
+    let lines: String = http.into_iter().chain(https).chain(exceptions).collect();
+    (!lines.is_empty()).then(|| format!("[proxy]\n{lines}"))
+}
+
+/// A line with a list, if there is anything in it.
+fn list(name: &str, values: &[impl fmt::Display]) -> Option<String> {
+    let texts: Vec<String> = values.iter().map(quoted).collect();
+    (!texts.is_empty()).then(|| format!("{name} = [{}]\n", texts.join(", ")))
+}
+
+/// Nothing in a certificate would have to be escaped.
+fn authorities(config: &Config) -> Option<String> {
+    let all = &config.certificates;
+    let certificates: String = all.iter().map(|it| format!("\"\"\"\n{it}\"\"\",\n")).collect();
+    (!all.is_empty()).then(|| format!("[ca]\ncertificates = [{}]\n", certificates.trim_end()))
+}
+
+fn wifi(wifi: &Wifi) -> String {
+    let mut text = format!("[[network.wifi]]\nssid = {}\n", quoted(&wifi.ssid));
+    if let Some(password) = &wifi.password {
+        text.push_str(&format!("password = {}\n", quoted(password.reveal())));
+    }
+    if let Some(security) = wifi.security {
+        text.push_str(&format!("security = {}\n", quoted(security)));
+    }
+    if wifi.hidden {
+        text.push_str("hidden = true\n");
+    }
+    if wifi.priority > 0 {
+        text.push_str(&format!("priority = {}\n", wifi.priority));
+    }
+    text
 }
 
 fn interface(interface: &Interface) -> String {
@@ -53,7 +108,35 @@ fn interface(interface: &Interface) -> String {
     }
 }
 
-/// No value of a config holds what a quoted string would have to escape.
-fn quoted(value: impl fmt::Display) -> String {
-    format!("\"{value}\"")
+fn update(update: &Update) -> Option<String> {
+    let text = |name: &str, value: Option<String>| value.map(|value| format!("{name} = {value}\n"));
+    let lines: String = [
+        text("source", update.source.as_ref().map(quoted)),
+        text("channel", update.channel.as_ref().map(quoted)),
+        text("automatic", update.automatic.map(quoted)),
+        text("window", update.window.map(quoted)),
+        text("every-min", update.every_min.map(|minutes| format!("{minutes}"))),
+        text("most-kb-s", update.most_kb_s.map(|most| format!("{most}"))),
+        text("report", update.report.as_ref().map(quoted)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!lines.is_empty()).then(|| format!("[update]\n{lines}"))
+}
+
+/// A value as a basic string of TOML.
+pub(crate) fn quoted(value: impl fmt::Display) -> String {
+    let mut text = String::from("\"");
+    for character in format!("{value}").chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            control if control.is_control() => {
+                text.push_str(&format!("\\u{:04x}", u32::from(control)));
+            }
+            other => text.push(other),
+        }
+    }
+    text.push('"');
+    text
 }

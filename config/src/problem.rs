@@ -50,6 +50,11 @@ impl Problem {
         }
     }
 
+    /// Shows of the line only what stands before the mistake, which is in a secret.
+    pub(crate) fn conceal(&mut self) {
+        self.text = self.text.chars().take(self.mark()).chain(['…']).collect();
+    }
+
     /// Lines for people: the place in the file, the line itself, a mark below it, the hint.
     pub fn render(&self, file: &str) -> String {
         let Self { line, column, text, message, .. } = self;
@@ -66,6 +71,12 @@ impl Problem {
             lines.push_str(&format!("hint: {hint}\n"));
         }
         lines
+    }
+
+    /// The same for programs.
+    pub(crate) fn json(&self) -> Value {
+        let Self { line, column, text, message, hint } = self;
+        json!({ "line": line, "column": column, "text": text, "message": message, "hint": hint })
     }
 
     /// Blanks in front of the mark.
@@ -129,16 +140,8 @@ impl Problems {
 /// What a check of a file found, for programs: what `iota config check --json` prints, on the host
 /// and on a device.
 pub fn document(file: &str, problems: Option<&Problems>) -> Value {
-    let problem = |problem: &Problem| {
-        json!({
-            "line": problem.line,
-            "column": problem.column,
-            "text": problem.text,
-            "message": problem.message,
-            "hint": problem.hint,
-        })
-    };
-    let problems: Vec<Value> = problems.iter().flat_map(|it| it.iter()).map(problem).collect();
+    let problems: Vec<Value> =
+        problems.iter().flat_map(|it| it.iter()).map(Problem::json).collect();
     json!({ "file": file, "good": problems.is_empty(), "problems": problems })
 }
 

@@ -14,8 +14,12 @@ use toml::de::{DeTable, DeValue};
 use crate::network::{self, Address, Interface};
 use crate::problem::{Problem, Problems};
 use crate::ssh::{self, PublicKey};
-use crate::time::{self, TimeServer};
+use crate::update::{self, Update};
+use crate::wifi;
 use crate::{Config, keys, suggest, sysctls};
+
+mod outside;
+mod wireless;
 
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 
@@ -67,10 +71,13 @@ impl<'t> Reader<'t> {
             match name {
                 "hostname" => config.hostname = self.hostname(value),
                 "network" => self.network(value, &mut config),
-                "time" => config.time_servers = self.time(value),
+                "time" => self.time(value, &mut config),
+                "proxy" => self.proxy(value, &mut config.proxy),
+                "ca" => config.certificates = self.certificates(value),
                 "ssh" => config.ssh_keys = self.ssh(value),
                 "console" => config.console_image = self.console(value),
                 "health" => config.health_window_s = self.health(value),
+                "update" => self.update(value, &mut config.update),
                 keys::SYSCTL => self.sysctls(value, &mut config),
                 _ => {}
             }
@@ -165,23 +172,7 @@ impl<'t> Reader<'t> {
     }
 
     fn hostname(&mut self, value: &Value<'t>) -> Option<String> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        self.parsed("hostname", value, |name| {
-            let good = (1..=63).contains(&name.len()) && name.bytes().all(plain);
-            match good && !name.starts_with('-') && !name.ends_with('-') {
-                true if name == "localhost" => Err("`localhost` is every device".to_owned()),
-                true => Ok(name.to_owned()),
-                false => Err(format!("`{name}` is no name of a device")),
-            }
-        })
-    }
-
-    fn time(&mut self, value: &Value<'t>) -> Vec<TimeServer> {
-        let Some(table) = self.table("time", value) else { return Vec::new() };
-        let known = self.known("time", table);
-        let servers = known.into_iter().find(|(name, _)| *name == "servers");
-        let Some((_, value)) = servers else { return Vec::new() };
-        self.servers("time.servers", value, 8, time::server)
+        self.parsed("hostname", value, network::hostname)
     }
 
     fn ssh(&mut self, value: &Value<'t>) -> Vec<PublicKey> {
@@ -222,6 +213,26 @@ impl<'t> Reader<'t> {
         self.number(window, keys::HEALTH_WINDOW_S)
     }
 
+    fn update(&mut self, value: &Value<'t>, to: &mut Update) {
+        let Some(table) = self.table("update", value) else { return };
+        for (name, value) in self.known("update", table) {
+            match name {
+                "source" => to.source = self.parsed("update.source", value, update::source),
+                "channel" => to.channel = self.parsed("update.channel", value, update::channel),
+                "automatic" => {
+                    to.automatic = self.parsed("update.automatic", value, update::automatic);
+                }
+                "window" => to.window = self.parsed("update.window", value, update::window),
+                "every-min" => {
+                    to.every_min = self.number(value, update::EVERY_LIMITS_MIN);
+                }
+                "report" => to.report = self.parsed("update.report", value, update::report),
+                "most-kb-s" => to.most_kb_s = self.number(value, update::MOST_LIMITS_KB_S),
+                _ => {}
+            }
+        }
+    }
+
     fn network(&mut self, value: &Value<'t>, config: &mut Config) {
         let Some(table) = self.table("network", value) else { return };
         for (name, value) in self.known("network", table) {
@@ -231,7 +242,11 @@ impl<'t> Reader<'t> {
                     config.name_servers =
                         self.servers("network.dns", value, 3, network::name_server);
                 }
+                "wifi-country" => {
+                    config.wifi_country = self.parsed("network.wifi-country", value, wifi::country);
+                }
                 "interface" => config.interfaces = self.interfaces(value),
+                "wifi" => config.wifi = self.wifi(value),
                 _ => {}
             }
         }
@@ -276,21 +291,31 @@ impl<'t> Reader<'t> {
         servers
     }
 
-    fn interfaces(&mut self, value: &Value<'t>) -> Vec<Interface> {
-        const PATH: &str = "network.interface";
-        let tables = match value.get_ref() {
-            DeValue::Array(list) if !list.is_empty() => list,
-            other => {
-                let hint = "expected [[network.interface]], with two brackets, for each interface";
-                let message = format!("`{PATH}` is {}, not a list of tables", kind(other));
-                self.add(value.span(), message, Some(hint.to_owned()));
-                return Vec::new();
+    /// The tables of a list of them, one for each `what`.
+    fn tables<'a>(
+        &mut self,
+        path: &str,
+        value: &'a Value<'t>,
+        what: &str,
+    ) -> Vec<(&'a DeTable<'t>, Range<usize>)> {
+        match value.get_ref() {
+            DeValue::Array(list) if !list.is_empty() => {
+                let tables = list.iter().map(|value| (self.table(path, value), value.span()));
+                tables.filter_map(|(table, span)| table.map(|table| (table, span))).collect()
             }
-        };
+            other => {
+                let hint = format!("expected [[{path}]], with two brackets, for each {what}");
+                let message = format!("`{path}` is {}, not a list of tables", kind(other));
+                self.add(value.span(), message, Some(hint));
+                Vec::new()
+            }
+        }
+    }
+
+    fn interfaces(&mut self, value: &Value<'t>) -> Vec<Interface> {
         let mut interfaces = Vec::new();
-        for value in tables.iter() {
-            let Some(table) = self.table(PATH, value) else { continue };
-            if let Some(interface) = self.interface(table, value.span(), &interfaces) {
+        for (table, span) in self.tables("network.interface", value, "interface") {
+            if let Some(interface) = self.interface(table, span, &interfaces) {
                 interfaces.push(interface);
             }
         }
@@ -387,9 +412,9 @@ impl<'t> Reader<'t> {
 }
 
 /// One of IPv4 and one of IPv6: what dhcpcd can give an interface.
-type Addresses = (Option<Address<Ipv4Addr>>, Option<Address<Ipv6Addr>>);
+pub(crate) type Addresses = (Option<Address<Ipv4Addr>>, Option<Address<Ipv6Addr>>);
 
-fn one_of_each(
+pub(crate) fn one_of_each(
     Address { ip, prefix }: Address<IpAddr>,
     others: &[Interface],
     ipv4: &mut Option<Address<Ipv4Addr>>,

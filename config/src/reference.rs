@@ -4,7 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use crate::keys::{KEYS, Key};
+use crate::keys::{KEYS, Key, REPEATED};
 use crate::sysctls::SYSCTLS;
 
 /// How a config gets onto a device and what becomes of it there.
@@ -35,14 +35,19 @@ pub fn document() -> String {
 
 /// A table that may be there more than once has two brackets.
 fn heading(table: &str) -> String {
-    if table == "network.interface" { format!("`[[{table}]]`") } else { format!("`[{table}]`") }
+    let repeated = REPEATED.iter().any(|(path, _)| *path == table);
+    if repeated { format!("`[[{table}]]`") } else { format!("`[{table}]`") }
 }
 
 fn entry(name: &str, key: &Key) -> String {
     let Key { expected, default, example, text, .. } = key;
     let text = wrapped(&format!("**`{name}`**: {text}"), "");
     let value = wrapped(&format!("- value: {expected}"), "  ");
-    format!("\n{text}\n{value}- without it: {default}\n- example: `{example}`\n")
+    let example = match example.contains('\n') {
+        true => format!("\n\n```toml\n{example}\n```"),
+        false => format!(" `{example}`"),
+    };
+    format!("\n{text}\n{value}- without it: {default}\n- example:{example}\n")
 }
 
 /// Lines of a width that is read well in a review.

@@ -91,7 +91,7 @@ fn named_kind(key: &[u8]) -> Option<&[u8]> {
 }
 
 /// Base64 with padding (RFC 4648, section 4).
-fn decode(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=');
     if digits.is_empty() || !text.len().is_multiple_of(4) || text.len().abs_diff(digits.len()) > 2 {
         return None;

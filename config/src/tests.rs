@@ -16,6 +16,7 @@ hostname = "kiosk-7"
 
 [network]
 dns = ["192.168.1.1", "2620:fe::fe"]
+wifi-country = "DE"
 
 [[network.interface]]
 name = "eth0"
@@ -26,8 +27,38 @@ router = "192.168.1.1"
 name = "enp1s0.7"
 address = "10.0.0.5/8"
 
+[[network.wifi]]
+ssid = "Bob's \"office\""
+password = 'correct \ horse'
+security = "wpa3"
+hidden = true
+priority = 10
+
+[[network.wifi]]
+ssid = "Café"
+security = "open"
+
 [time]
+zone = "Europe/Berlin"
 servers = ["ntp.example.org", "10.0.0.1:1123"]
+
+[proxy]
+http = "http://proxy.example.org:3128/"
+https = "http://proxy.example.org:3128"
+no-proxy = [".example.org", "10.0.0.0/8"]
+
+[ca]
+certificates = ["""
+-----BEGIN CERTIFICATE-----
+MIIBQDCB86ADAgECAhRWNgrr9BZIsngLPfCo6hjOcN1Z0zAFBgMrZXAwFTETMBEG
+A1UEAwwKRXhhbXBsZSBDQTAgFw0yNjExMjgyMDE1MzhaGA8yMTI2MTEwNDIwMTUz
+OFowFTETMBEGA1UEAwwKRXhhbXBsZSBDQTAqMAUGAytlcAMhALykiVfqkPptiZgw
+w+gwlhx8RC7F1XCzo0PBRT11Cthxo1MwUTAdBgNVHQ4EFgQUkEqHOKtpA/gj59bt
+qJYefn44sskwHwYDVR0jBBgwFoAUkEqHOKtpA/gj59btqJYefn44sskwDwYDVR0T
+AQH/BAUwAwEB/zAFBgMrZXADQQC9EkuJ4zGTt4nlO2jZgR+AgkBYCGv2IRfkbdKv
+z9b14R7EECHNoGmMBBYoDvONMNz8HjPLl9mZ7JimikR2gNoG
+-----END CERTIFICATE-----
+"""]
 
 [ssh]
 keys = [
@@ -39,6 +70,15 @@ image = "docker.io/library/debian:13"
 
 [health]
 window-s = 120
+
+[update]
+source = "http://updates.example.org/iota/"
+channel = "beta"
+automatic = "stage"
+window = "22:00-05:30"
+every-min = 60
+most-kb-s = 250
+report = "https://fleet.example.org/devices"
 
 [sysctl]
 vm.swappiness = 10
@@ -76,6 +116,7 @@ fn a_file_with_every_key_is_read_and_printed() {
 
         [network]
         dns = ["192.168.1.1", "2620:fe::fe"]
+        wifi-country = "DE"
 
         [[network.interface]]
         name = "eth0"
@@ -86,8 +127,38 @@ fn a_file_with_every_key_is_read_and_printed() {
         name = "enp1s0.7"
         address = ["10.0.0.5/8"]
 
+        [[network.wifi]]
+        ssid = "Bob's \"office\""
+        password = "correct \\ horse"
+        security = "wpa3"
+        hidden = true
+        priority = 10
+
+        [[network.wifi]]
+        ssid = "Café"
+        security = "open"
+
         [time]
+        zone = "Europe/Berlin"
         servers = ["ntp.example.org", "10.0.0.1:1123"]
+
+        [proxy]
+        http = "http://proxy.example.org:3128"
+        https = "http://proxy.example.org:3128"
+        no-proxy = [".example.org", "10.0.0.0/8"]
+
+        [ca]
+        certificates = ["""
+        -----BEGIN CERTIFICATE-----
+        MIIBQDCB86ADAgECAhRWNgrr9BZIsngLPfCo6hjOcN1Z0zAFBgMrZXAwFTETMBEG
+        A1UEAwwKRXhhbXBsZSBDQTAgFw0yNjExMjgyMDE1MzhaGA8yMTI2MTEwNDIwMTUz
+        OFowFTETMBEGA1UEAwwKRXhhbXBsZSBDQTAqMAUGAytlcAMhALykiVfqkPptiZgw
+        w+gwlhx8RC7F1XCzo0PBRT11Cthxo1MwUTAdBgNVHQ4EFgQUkEqHOKtpA/gj59bt
+        qJYefn44sskwHwYDVR0jBBgwFoAUkEqHOKtpA/gj59btqJYefn44sskwDwYDVR0T
+        AQH/BAUwAwEB/zAFBgMrZXADQQC9EkuJ4zGTt4nlO2jZgR+AgkBYCGv2IRfkbdKv
+        z9b14R7EECHNoGmMBBYoDvONMNz8HjPLl9mZ7JimikR2gNoG
+        -----END CERTIFICATE-----
+        """,]
 
         [ssh]
         keys = [
@@ -99,6 +170,15 @@ fn a_file_with_every_key_is_read_and_printed() {
 
         [health]
         window-s = 120
+
+        [update]
+        source = "http://updates.example.org/iota"
+        channel = "beta"
+        automatic = "stage"
+        window = "22:00-05:30"
+        every-min = 60
+        most-kb-s = 250
+        report = "https://fleet.example.org/devices"
 
         [sysctl]
         fs.inotify.max_user_watches = 524288
@@ -126,6 +206,11 @@ fn every_example_of_the_documentation_is_good() {
                 let rest = rest.into_iter().filter(|line| !line.starts_with(name));
                 let rest = rest.collect::<String>();
                 format!("[[network.interface]]\n{rest}{}\n", key.example)
+            }
+            Some(("network.wifi", name)) => {
+                let rest = ["ssid = \"Home\"\n", "password = \"correct horse\"\n"];
+                let rest = rest.into_iter().filter(|line| !line.starts_with(name));
+                format!("[[network.wifi]]\n{}{}\n", rest.collect::<String>(), key.example)
             }
             Some((table, _)) => format!("[{table}]\n{}\n", key.example),
         };
@@ -337,7 +422,7 @@ fn a_problem_shows_its_line_without_what_would_control_a_terminal() {
         iota.toml:2:1: `ä` is not a key
           2 | "ä" = 1
             | ^
-        hint: there are hostname, network, time, ssh, console, health, sysctl
+        hint: there are hostname, network, time, proxy, ca, ssh, console, health, update, sysctl
     "#]]
     .assert_eq(&rendered("hostname = 5\n\"ä\" = 1\n"));
     expect![[r#"
@@ -345,4 +430,76 @@ fn a_problem_shows_its_line_without_what_would_control_a_terminal() {
         hint: write it again; for the defaults remove the file, or leave a comment in it
     "#]]
     .assert_eq(&rendered(""));
+}
+
+#[test]
+fn mistakes_about_wifi_are_named_without_a_password() {
+    check(
+        r#"
+[network]
+wifi-country = "de"
+[[network.wifi]]
+ssid = "one"
+[[network.wifi]]
+ssid = "two"
+password = "hush"
+[[network.wifi]]
+ssid = "three"
+password = "correct horse"
+security = "open"
+[[network.wifi]]
+password = "correct horse"
+[[network.wifi]]
+ssid = "five"
+password = "correct horse"
+security = "wep"
+[[network.wifi]]
+ssid = "six"
+password = 12345678
+hidden = 1
+priority = 101
+[[network.wifi]]
+ssid = "seven"
+password = "correct horse"
+[[network.wifi]]
+ssid = "seven"
+pasword = "correct horse"
+[[network.wifi]]
+ssid = "seven"
+security = "open"
+"#,
+        expect![[r#"
+            line 3, column 16: `de` is no code of a country; expected the two letters of a country, such as "DE"
+            line 4, column 1: a network without `password` that is not said to be open; `password` is what its members know; `security = "open"` is for one without
+            line 8, column 12: 4 characters; expected 8 to 63 characters of ASCII, or a key of 64 hexadecimal digits, in quotes
+            line 9, column 1: an open network has no password; `password` is what its members know; `security = "open"` is for one without
+            line 13, column 1: a network without `ssid`; expected a name of 1 to 32 bytes, such as "Home"
+            line 18, column 12: `wep` is no protection; expected "wpa2", "wpa3" or "open"
+            line 21, column 12: a number, not a string; expected 8 to 63 characters of ASCII, or a key of 64 hexadecimal digits, in quotes
+            line 22, column 10: a number, neither true nor false; expected true or false
+            line 23, column 12: 101 is out of range; expected 0 to 100
+            line 29, column 1: `pasword` is not a key of [network.wifi]; did you mean `password`?
+            line 30, column 1: `seven` has a table already"#]],
+    );
+    let text = "[[network.wifi]]\nssid = \"two\"\npassword = \"hush\"\n";
+    let problems = Config::parse(text.as_bytes()).unwrap_err();
+    let rendered = problems.first().render("iota.toml");
+    assert!(!rendered.contains("hush"), "{rendered}");
+    expect![[r#"
+        iota.toml:3:12: 4 characters
+          3 | password = …
+            |            ^
+        hint: expected 8 to 63 characters of ASCII, or a key of 64 hexadecimal digits, in quotes
+    "#]]
+    .assert_eq(&rendered);
+}
+
+#[test]
+fn a_concealed_config_has_no_password_and_is_no_file() {
+    let config = good(WHOLE);
+    let shown = config.concealed().to_string();
+    assert!(!shown.contains("horse"), "{shown}");
+    assert!(shown.contains("password = \"********\""), "{shown}");
+    let problems = Config::parse(shown.as_bytes()).unwrap_err();
+    assert_eq!(problems.first().message, "a password that was left out when this was printed");
 }

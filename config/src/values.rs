@@ -1,18 +1,15 @@
 //! A config as a flat list of keys and values: what `iota config get` prints and `set` takes.
 //!
-//! A key is its path with dots. An interface is named in the middle of it:
+//! A key is its path with dots. An interface or a Wi-Fi network is named in the middle of it:
 //! `network.interface.eth0.address`.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
-use crate::keys::{KEYS, SYSCTL, Shape};
+use crate::keys::{self, KEYS, REPEATED, SYSCTL, Shape};
 use crate::problem::{Problem, Problems};
 use crate::{Config, Interface, suggest, sysctls};
-
-/// The table of interfaces, with the dot that a name follows.
-const INTERFACE: &str = "network.interface.";
 
 /// A key that a file may have. Holding one proves that there is such a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +25,37 @@ pub struct Key {
 pub(crate) enum Table {
     /// The file's own keys: "". Else one that is there at most once.
     Single(&'static str),
-    /// The one of the interface of this name.
-    Interface(String),
+    /// One of those that may be there more than once, by its name.
+    Named(Named, String),
+}
+
+/// Tables that may be there more than once: a row of [`REPEATED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Named(&'static str, &'static str);
+
+impl Named {
+    /// The kind of table that a path leads into, and the rest of the path.
+    fn of(path: &str) -> Option<(Self, &str)> {
+        REPEATED.iter().find_map(|(table, key)| {
+            let rest = path.strip_prefix(table)?.strip_prefix('.')?;
+            Some((Self(table, key), rest))
+        })
+    }
+
+    /// Its path: `network.wifi`.
+    pub(crate) fn table(self) -> &'static str {
+        self.0
+    }
+
+    /// The last word of its path.
+    pub(crate) fn last(self) -> &'static str {
+        self.0.rsplit('.').next().unwrap_or(self.0)
+    }
+
+    /// The key that tells one from another.
+    pub(crate) fn key(self) -> &'static str {
+        self.1
+    }
 }
 
 impl Key {
@@ -42,12 +68,13 @@ impl Key {
             let (table, name) = (Table::Single(SYSCTL), sysctl.name.to_string());
             return Ok(Self { table, name, shape: Shape::Number, default });
         }
-        if let Some(rest) = path.strip_prefix(INTERFACE) {
+        if let Some((kind, rest)) = Named::of(path) {
             // The name may hold dots itself (VLANs).
-            let (interface, name) = rest.rsplit_once('.').ok_or_else(|| unknown(path))?;
-            let key = KEYS.iter().find(|key| key.path.strip_prefix(INTERFACE) == Some(name));
-            let key = key.filter(|_| name != "name").ok_or_else(|| unknown(path))?;
-            let table = Table::Interface(interface.to_string());
+            let (own, name) = rest.rsplit_once('.').ok_or_else(|| unknown(path))?;
+            let is_it = |key: &&keys::Key| key.path.rsplit_once('.') == Some((kind.table(), name));
+            let key = KEYS.iter().find(is_it).filter(|_| name != kind.key());
+            let key = key.ok_or_else(|| unknown(path))?;
+            let table = Table::Named(kind, own.to_string());
             return Ok(Self { table, name: name.into(), shape: key.shape, default: key.default });
         }
         let key = KEYS.iter().find(|key| key.path == path).ok_or_else(|| unknown(path))?;
@@ -61,13 +88,18 @@ impl Key {
         match &self.table {
             Table::Single("") => self.name.clone(),
             Table::Single(table) => format!("{table}.{}", self.name),
-            Table::Interface(interface) => format!("{INTERFACE}{interface}.{}", self.name),
+            Table::Named(kind, own) => format!("{}.{own}.{}", kind.table(), self.name),
         }
     }
 
     /// The kernel's setting that it is, if it is one.
     pub fn sysctl(&self) -> Option<&str> {
         (self.table == Table::Single(SYSCTL)).then_some(&self.name)
+    }
+
+    /// Whether its value is for nobody to see.
+    pub fn is_secret(&self) -> bool {
+        keys::is_secret(&self.path())
     }
 
     /// What holds without it.
@@ -77,14 +109,17 @@ impl Key {
 }
 
 fn unknown(path: &str) -> Problems {
-    let general = KEYS.iter().map(|key| key.path).filter(|path| !path.starts_with(INTERFACE));
+    let general = KEYS.iter().map(|key| key.path).filter(|path| Named::of(path).is_none());
     let settings: Vec<String> =
         sysctls::SYSCTLS.iter().map(|sysctl| format!("{SYSCTL}.{}", sysctl.name)).collect();
     let known = general.chain(settings.iter().map(String::as_str));
     let hint = match suggest::nearest(path, known) {
-        _ if path.starts_with(INTERFACE.trim_end_matches('.')) => {
-            "an interface has network.interface.NAME.address and network.interface.NAME.router"
-                .to_string()
+        _ if REPEATED.iter().any(|(table, _)| path == *table) || Named::of(path).is_some() => {
+            let (table, own) =
+                REPEATED.iter().find(|(table, _)| path.starts_with(table)).unwrap_or(&("", ""));
+            let names = keys::names_in(table).filter(|name| name != own);
+            let paths: Vec<String> = names.map(|name| format!("{table}.NAME.{name}")).collect();
+            format!("there are {}", paths.join(", "))
         }
         Some(near) => format!("did you mean `{near}`?"),
         None => "`iota config get` lists what is set, docs/config.md what there is".to_string(),
@@ -103,15 +138,37 @@ impl Config {
         };
         add("hostname".into(), self.hostname.iter().cloned().collect());
         add("network.dns".into(), texts(&self.name_servers));
+        add("network.wifi-country".into(), self.wifi_country.iter().cloned().collect());
         for interface in &self.interfaces {
-            let path = |name: &str| format!("{INTERFACE}{}.{name}", interface.name);
+            let path = |name: &str| format!("network.interface.{}.{name}", interface.name);
             add(path("address"), addresses(interface));
             add(path("router"), texts(interface.router.as_slice()));
         }
+        for wifi in &self.wifi {
+            let path = |name: &str| format!("network.wifi.{}.{name}", wifi.ssid);
+            add(path("password"), wifi.password.iter().map(|it| it.reveal().into()).collect());
+            add(path("security"), texts(wifi.security.as_slice()));
+            add(path("hidden"), wifi.hidden.then(|| "true".to_string()).into_iter().collect());
+            let priority = (wifi.priority > 0).then_some(wifi.priority);
+            add(path("priority"), texts(priority.as_slice()));
+        }
+        add("time.zone".into(), texts(self.time_zone.as_slice()));
         add("time.servers".into(), texts(&self.time_servers));
+        add("proxy.http".into(), self.proxy.http.iter().cloned().collect());
+        add("proxy.https".into(), self.proxy.https.iter().cloned().collect());
+        add("proxy.no-proxy".into(), self.proxy.no_proxy.clone());
+        add("ca.certificates".into(), texts(&self.certificates));
         add("ssh.keys".into(), texts(&self.ssh_keys));
         add("console.image".into(), self.console_image.iter().cloned().collect());
         add("health.window-s".into(), texts(self.health_window_s.as_slice()));
+        let update = &self.update;
+        add("update.source".into(), update.source.iter().cloned().collect());
+        add("update.channel".into(), update.channel.iter().cloned().collect());
+        add("update.automatic".into(), texts(update.automatic.as_slice()));
+        add("update.window".into(), texts(update.window.as_slice()));
+        add("update.every-min".into(), texts(update.every_min.as_slice()));
+        add("update.most-kb-s".into(), texts(update.most_kb_s.as_slice()));
+        add("update.report".into(), update.report.iter().cloned().collect());
         for (name, value) in &self.sysctls {
             add(format!("{SYSCTL}.{name}"), [value.to_string()].into());
         }
@@ -162,6 +219,7 @@ mod tests {
             "hostname = \"a\"\n[[network.interface]]\nname = \"eth0.7\"\n\
              address = [\"10.0.0.2/8\", \"fd00::2/64\"]\nrouter = \"10.0.0.1\"\n\
              [network]\ndns = [\"10.0.0.1\"]\n[time]\nservers = [\"ntp:1123\"]\n\
+             [[network.wifi]]\nssid = \"My. Net\"\npassword = \"12345678\"\nhidden = true\n\
              [health]\nwindow-s = 90\n[sysctl]\nvm.swappiness = 1\n",
         );
         let lines: Vec<String> = config
@@ -180,6 +238,8 @@ mod tests {
                 "network.dns 10.0.0.1",
                 "network.interface.eth0.7.address 10.0.0.2/8 fd00::2/64",
                 "network.interface.eth0.7.router 10.0.0.1",
+                "network.wifi.My. Net.password 12345678",
+                "network.wifi.My. Net.hidden true",
                 "time.servers ntp:1123",
                 "health.window-s 90",
                 "sysctl.vm.swappiness 1",
