@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ondisk::calendar::days_since_epoch;
+use ondisk::calendar::{date_of, days_since_epoch};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::failure::{Context, Result};
@@ -124,14 +124,8 @@ impl Day {
     fn of(time: SystemTime) -> Self {
         let days = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
         let days = i64::try_from(days).unwrap_or(i64::MAX);
-        let mut day = Self { year: 1970 + days / 366, month: 1, day: 1 };
-        while (Self { year: day.year + 1, ..day }).days() <= days {
-            day.year += 1;
-        }
-        while day.month < 12 && (Self { month: day.month + 1, ..day }).days() <= days {
-            day.month += 1;
-        }
-        Self { day: days - day.days() + 1, ..day }
+        let (year, month, day) = date_of(days);
+        Self { year, month, day }
     }
 }
 

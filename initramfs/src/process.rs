@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, Stdio};
 
-use ondisk::system::{Output, Service};
+use ondisk::system::{self, Output, Service};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,6 +17,8 @@ use crate::sys::{self, ChildSetup};
 
 /// A line longer than this is cut in pieces.
 const LINE_BYTES: usize = 4096;
+/// More than two proxies and 32 exceptions come to.
+const ENVIRONMENT_BYTES: u64 = 16 * 1024;
 /// Reads in one round: a service that never stops talking must not keep PID 1 from the others.
 const READS_PER_ROUND: usize = 8;
 
@@ -28,6 +30,8 @@ pub(crate) fn start(index: usize, service: &Service) -> Result<(Pid, OutputPipe)
     fcntl_setfl(&reader, OFlags::NONBLOCK).context("pipe")?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear();
+    // The image's own words come last: nothing of the owner's takes their place.
+    command.envs(system::environment(&owners_environment()));
     command.envs(service.environment.iter().filter_map(|entry| entry.split_once('=')));
     command.stdin(Stdio::null()).stderr(writer.try_clone().context("pipe")?).stdout(writer);
     let group = open_group(&service.name);
@@ -47,6 +51,17 @@ pub(crate) fn start(index: usize, service: &Service) -> Result<(Pid, OutputPipe)
         last: String::new(),
     };
     Ok((pid.ok_or_else(|| Failure::new("no process id"))?, pipe))
+}
+
+/// What the agent made of the owner's proxies and authorities; nothing before it has, or if there
+/// are none.
+fn owners_environment() -> String {
+    let mut text = String::new();
+    if let Ok(file) = File::open(system::ENVIRONMENT) {
+        // In memory, by the agent; a damaged one is no reason to start nothing.
+        let _ = file.take(ENVIRONMENT_BYTES).read_to_string(&mut text);
+    }
+    text
 }
 
 /// Opens the control group of a service for a child to enter. Without one the service runs all the

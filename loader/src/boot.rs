@@ -14,10 +14,10 @@ use ondisk::boot_args::BootArgs;
 use ondisk::boot_record::{Record, State};
 use ondisk::boot_state::{self, Decision, Rule, Situation, Start};
 use ondisk::device::WriteAt;
-use ondisk::keyring::Keyring;
 use ondisk::layout::{Extent, PerSlot, Slot};
 use ondisk::manifest::PartName;
 use ondisk::partition_table::PartitionTable;
+use ondisk::trust_root::TrustRoot;
 
 use crate::record::Store;
 use crate::slot::{Refused, load_part, read_manifest, unpack_kernel};
@@ -60,9 +60,9 @@ pub fn boot<M: Machine, D: WriteAt>(
     machine: &M,
     disk: D,
     block_bytes: u64,
-    keys: &Keyring,
+    trust: &TrustRoot,
 ) -> Result<M::Started, NothingStarts> {
-    for key in keys.keys() {
+    for key in trust.release.keys() {
         machine.say(format_args!("trusted key {}", key.id()));
     }
     let table = PartitionTable::read(&disk, block_bytes).map_err(|error| {
@@ -80,7 +80,7 @@ pub fn boot<M: Machine, D: WriteAt>(
         machine,
         disk,
         table,
-        keys,
+        trust,
         store,
         record,
         refused: PerSlot::default(),
@@ -99,7 +99,7 @@ struct Attempt<'a, M, D: WriteAt> {
     machine: &'a M,
     disk: D,
     table: PartitionTable,
-    keys: &'a Keyring,
+    trust: &'a TrustRoot,
     store: Store<D::Error>,
     record: Record,
     refused: PerSlot<bool>,
@@ -135,8 +135,8 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
     fn start(&mut self, start: &Start) -> Result<M::Started, Refused<D::Error>> {
         let slot = start.slot;
         let extent = self.slot_extent(slot)?;
-        let (manifest, key) = read_manifest(&self.disk, extent, self.keys)?;
-        self.say(slot, format_args!("version {}, signed by {key}", manifest.version));
+        let (manifest, keys) = read_manifest(&self.disk, extent, self.trust)?;
+        self.say(slot, format_args!("version {}, signed by {keys}", manifest.version));
         let (index, floor) = (manifest.rollback_index, self.record.rollback_floor);
         let safe = start.rule == Rule::Safe;
         if index < floor && !safe {
@@ -180,7 +180,7 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
     fn rebuild_record(&mut self) {
         let manifest = |slot| {
             let extent = self.slot_extent(slot)?;
-            read_manifest(&self.disk, extent, self.keys).map(|(manifest, _)| manifest)
+            read_manifest(&self.disk, extent, self.trust).map(|(manifest, _)| manifest)
         };
         let mut all_read = true;
         let manifests = PerSlot::from_fn(|slot| match manifest(slot) {

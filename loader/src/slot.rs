@@ -4,9 +4,10 @@ use core::fmt;
 
 use ondisk::boot_record::Reason;
 use ondisk::device::ReadAt;
-use ondisk::keyring::{KeyId, Keyring};
+use ondisk::envelope::Signers;
 use ondisk::layout::{self, Extent};
 use ondisk::manifest::{self, Manifest, PartName, Unverified};
+use ondisk::trust_root::TrustRoot;
 use ondisk::verify::{Check, Mismatch, PartError, read_part};
 use ruzstd::decoding::FrameDecoder;
 
@@ -14,17 +15,17 @@ use ruzstd::decoding::FrameDecoder;
 /// be hashed while it is still in the processor's cache.
 const PIECE_BYTES: usize = 1024 * 1024;
 
-/// Reads the manifest of the slot at `slot`; with the key that signed it.
+/// Reads the manifest of the slot at `slot`; with the keys that signed it.
 pub(crate) fn read_manifest<D: ReadAt>(
     disk: &D,
     slot: Extent,
-    keys: &Keyring,
-) -> Result<(Manifest, KeyId), Refused<D::Error>> {
+    trust: &TrustRoot,
+) -> Result<(Manifest, Signers), Refused<D::Error>> {
     let area = layout::manifest_area(slot.length).and_then(|area| slot.slice(area));
     let area = area.ok_or(manifest::Error::SlotTooSmall(slot.length)).map_err(Refused::Manifest)?;
     let mut bytes = buffer(area.length)?;
     disk.read_at(area.offset, &mut bytes).map_err(Refused::ManifestRead)?;
-    let manifest = Unverified::parse(&bytes).and_then(|found| found.verify(keys, slot.length));
+    let manifest = Unverified::parse(&bytes).and_then(|found| found.verify(trust, slot.length));
     manifest.map_err(Refused::Manifest)
 }
 

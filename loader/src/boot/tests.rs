@@ -45,9 +45,9 @@ fn secret() -> SigningKey {
     SigningKey::from_bytes(&[1; 32])
 }
 
-fn keys() -> Keyring {
+fn trust() -> TrustRoot {
     let key = PublicKey::from_bytes(secret().verifying_key().as_bytes()).expect("a key");
-    Keyring::new(vec![key]).expect("one key")
+    TrustRoot::of_one_key(key)
 }
 
 /// The manifest of a slot and the bytes of all its parts.
@@ -86,7 +86,7 @@ fn slot_image(fields: Fields, mut bytes: Vec<u8>) -> Vec<u8> {
     let manifest = Manifest::new(fields, 1 << 20).expect("a good manifest").encode();
     let message = envelope::signed_message(Role::SLOT_MANIFEST, manifest.as_bytes());
     let signature = Signature {
-        key: keys().keys()[0].id(),
+        key: trust().release.keys()[0].id(),
         bytes: secret().sign(&message.expect("short")).to_bytes(),
     };
     let envelope = envelope::encode(Role::SLOT_MANIFEST, manifest.as_bytes(), &[signature]);
@@ -255,7 +255,7 @@ impl Machine for TestMachine {
 
 /// One boot; gives the slot that was started, after checking that all of it is that slot's.
 fn boot_once(machine: &TestMachine, disk: &TestDisk) -> Option<(Slot, u8)> {
-    let system = boot(machine, disk.clone(), SECTOR, &keys()).ok()?;
+    let system = boot(machine, disk.clone(), SECTOR, &trust()).ok()?;
     let args = BootArgs::parse(&system.command_line).expect("our own words");
     machine.safe.set(args.safe);
     assert_eq!(system.kernel, kernel(args.slot));
@@ -538,7 +538,7 @@ fn a_slot_that_could_not_be_read_once_is_not_written_off_when_the_record_is_lost
 fn a_loader_without_keys_starts_nothing() {
     let machine = TestMachine::default();
     let disk = TestDisk::new(disk(record(State::Proven, State::Proven)));
-    let started = boot(&machine, disk, SECTOR, &Keyring::default());
+    let started = boot(&machine, disk, SECTOR, &TrustRoot::default());
     assert_eq!(started, Err(NothingStarts));
     let expected = "slot A: manifest: no key is trusted here".to_owned();
     assert!(machine.said.borrow().contains(&expected));

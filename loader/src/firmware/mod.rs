@@ -8,7 +8,7 @@ use core::convert::Infallible;
 use core::fmt::{self, Write as _};
 use core::time::Duration;
 
-use ondisk::keyring::{BLOCK_BYTES, EMPTY_BLOCK, Keyring};
+use ondisk::key_block::{self, BLOCK_BYTES, EMPTY_BLOCK};
 use uefi::runtime::{self, ResetType};
 use uefi::{Status, boot, system};
 
@@ -20,7 +20,7 @@ const WATCHDOG_SECONDS: usize = 300;
 /// Codes up to 0xffff are the firmware's own.
 const WATCHDOG_CODE: u64 = 0x1_0000;
 
-/// The keys this loader trusts; filled in the finished program by the builder.
+/// The trust root of this loader; filled in the finished program by the builder.
 #[used]
 static KEYS: [u8; BLOCK_BYTES] = EMPTY_BLOCK;
 
@@ -40,10 +40,10 @@ fn run() -> Result<Infallible, ()> {
     // SAFETY: the pointer comes from a reference to a static. Volatile, because the builder
     // changes the value behind the compiler's back.
     let block = unsafe { (&raw const KEYS).read_volatile() };
-    let keys = Keyring::decode(&block).map_err(|error| say(format_args!("keys: {error}")))?;
+    let trust = key_block::decode(&block).map_err(|error| say(format_args!("keys: {error}")))?;
     let disk = disk::Disk::own().map_err(|error| say(format_args!("disk: {error}")))?;
     let block_bytes = disk.block_bytes();
-    loader::boot::boot(&Firmware, disk, block_bytes, &keys).map_err(|_| ())
+    loader::boot::boot(&Firmware, disk, block_bytes, &trust).map_err(|_| ())
 }
 
 struct Firmware;

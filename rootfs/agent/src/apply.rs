@@ -21,14 +21,14 @@
 use std::mem;
 
 use ondisk::boot_record::{self, Copies, CopyError, Record, State, Version};
-use ondisk::bundle::HEADER_BYTES;
+use ondisk::bundle::{Group, HEADER_BYTES};
 use ondisk::device::{ReadAt, WriteAt};
 use ondisk::digest::Digest;
-use ondisk::keyring::Keyring;
 use ondisk::layout::{self, Extent, PerSlot, Slot};
 use ondisk::manifest::Profile;
 use ondisk::partition_table::{FindError, PartitionTable};
 use ondisk::slot_change;
+use ondisk::trust_root::TrustRoot;
 
 mod chunks;
 mod error;
@@ -39,12 +39,21 @@ mod writer;
 
 pub use chunks::{Bytes, CheckedChunks, ChunkError, ChunkList};
 pub use error::{Cause, Error, Left};
-pub use front::Source;
+pub use front::{Front, Source};
 
-use front::Front;
 use read_back::{Written, read_back};
-use stream::Unpacked;
+pub use stream::Unpacked;
 use writer::Writer;
+
+/// Where the groups of an image come from, in order.
+pub trait Groups {
+    /// The bytes of the next group; of the disk nothing is read but what this installation has
+    /// already written or leaves alone. Whoever asks checks them.
+    fn next<D: ReadAt>(&mut self, disk: &D, group: &Group) -> Result<&[u8], Cause<D::Error>>;
+
+    /// Whether the source ends here.
+    fn finish<E>(self) -> Result<(), Cause<E>>;
+}
 
 /// Where the parts of a device's disk are, and which slot runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +78,8 @@ impl Place {
         self.running.other()
     }
 
-    fn target_extent(&self) -> Extent {
+    /// Where the slot that is written lies.
+    pub fn target_extent(&self) -> Extent {
         self.slots[self.target()]
     }
 }
@@ -81,8 +91,8 @@ pub struct Rules<'a> {
     pub board: &'a str,
     /// Profile of the system that runs: a release takes no development system.
     pub profile: Profile,
-    /// Keys that may sign.
-    pub keys: &'a Keyring,
+    /// Whose signatures count.
+    pub trust: &'a TrustRoot,
 }
 
 /// How far an installation is.
@@ -131,19 +141,41 @@ pub fn install<D: WriteAt, S: Bytes>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Installed, Error<D::Error>> {
     let untouched = |cause| Error { cause, left: Left::Untouched };
-    let slot_bytes = place.target_extent().length;
-    let (mut front, source) = Front::read(source, rules, slot_bytes).map_err(untouched)?;
+    let (mut front, source) = Front::read(source, rules, place).map_err(untouched)?;
     check_device(disk, place, &front).map_err(untouched)?;
     let list = ChunkList::new(&front.header, mem::take(&mut front.index.chunks));
     let stream = Unpacked::new(source.chunks(list), &front.header).map_err(untouched)?;
+    install_groups(disk, place, &front, stream, (Until::Staged, progress))
+}
 
+/// How far an installation is to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// The image is in the slot, which stays empty for whoever starts systems. The installation
+    /// that follows finds it there.
+    Written,
+    /// It is started next.
+    Staged,
+}
+
+/// The same from where the front has been read and the device checked ([`check_device`]), with
+/// groups from anywhere, as far as is wanted.
+pub fn install_groups<D: WriteAt>(
+    disk: &mut D,
+    place: &Place,
+    front: &Front,
+    groups: impl Groups,
+    (until, progress): (Until, &mut dyn FnMut(Progress)),
+) -> Result<Installed, Error<D::Error>> {
     let empty = |cause| Error { cause, left: Left::Empty };
     empty_slot(disk, place).map_err(|cause| Error { cause, left: Left::Unsure })?;
     remove_manifest(disk, place).map_err(empty)?;
-    let written = write_image(disk, place, stream, &front, progress).map_err(empty)?;
+    let written = write_image(disk, place, groups, front, progress).map_err(empty)?;
     read_back(disk, place.target_extent(), &written.groups, progress).map_err(empty)?;
-    write_manifest(disk, place, &front.slot_manifest).map_err(empty)?;
-    stage(disk, place, &front).map_err(|cause| Error { cause, left: Left::Unsure })?;
+    if until == Until::Staged {
+        write_manifest(disk, place, &front.slot_manifest).map_err(empty)?;
+        stage(disk, place, front).map_err(|cause| Error { cause, left: Left::Unsure })?;
+    }
     Ok(Installed {
         slot: place.target(),
         version: front.manifest.version.clone(),
@@ -153,7 +185,11 @@ pub fn install<D: WriteAt, S: Bytes>(
 }
 
 /// What the disk says about this bundle, before anything is written.
-fn check_device<D: ReadAt>(disk: &D, place: &Place, front: &Front) -> Result<(), Cause<D::Error>> {
+pub fn check_device<D: ReadAt>(
+    disk: &D,
+    place: &Place,
+    front: &Front,
+) -> Result<(), Cause<D::Error>> {
     let copies = Copies::read(disk, place.record);
     let record = copies.newest().ok_or_else(|| no_record(&copies))?;
     let holds = |slot| holds_manifest(disk, place.slots[slot], &front.slot_manifest);
@@ -182,7 +218,7 @@ fn no_record<E>(copies: &Copies<E>) -> Cause<E> {
 
 /// Whether a slot holds the system of this manifest. A slot that cannot be read holds another one.
 fn holds_manifest<D: ReadAt>(disk: &D, slot: Extent, manifest: &[u8]) -> bool {
-    let area = layout::manifest_area(slot.length).and_then(|area| slot.slice(area));
+    let area = layout::manifest_area_of(slot);
     let mut found = vec![0; manifest.len()];
     area.is_some_and(|area| disk.read_at(area.offset, &mut found).is_ok()) && found == manifest
 }
@@ -219,30 +255,30 @@ fn remove_manifest<D: WriteAt>(disk: &mut D, place: &Place) -> Result<(), Cause<
 
 /// Step 3. What came before a trouble of the source is written all the same: the next installation
 /// goes on from there.
-fn write_image<D: WriteAt, C: CheckedChunks>(
+fn write_image<D: WriteAt>(
     disk: &mut D,
     place: &Place,
-    mut stream: Unpacked<C>,
+    mut groups: impl Groups,
     front: &Front,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Written, Cause<D::Error>> {
     let mut writer = Writer::new(disk, place.target_extent());
-    let unpacked = write_groups(&mut writer, &mut stream, front, progress);
+    let got = write_groups(&mut writer, &mut groups, front, progress);
     let written = writer.finish();
-    unpacked?;
-    stream.finish()?;
+    got?;
+    groups.finish()?;
     written
 }
 
-fn write_groups<D: WriteAt, C: CheckedChunks>(
+fn write_groups<D: WriteAt>(
     writer: &mut Writer<'_, D>,
-    stream: &mut Unpacked<C>,
+    groups: &mut impl Groups,
     front: &Front,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Cause<D::Error>> {
     let total = front.header.fields().image_bytes;
     for (number, group) in front.index.groups.iter().enumerate() {
-        let bytes = stream.next(group.bytes())?;
+        let bytes = groups.next(writer.disk(), group)?;
         if Digest::of(bytes) != group.sha256 {
             return Err(Cause::Group(number));
         }
@@ -282,7 +318,7 @@ fn stage<D: WriteAt>(disk: &mut D, place: &Place, front: &Front) -> Result<(), C
 
 fn target_manifest_area<E>(place: &Place) -> Result<Extent, Cause<E>> {
     let slot = place.target_extent();
-    let area = layout::manifest_area(slot.length).and_then(|area| slot.slice(area));
+    let area = layout::manifest_area_of(slot);
     area.ok_or(Cause::SlotTooSmall(slot.length))
 }
 

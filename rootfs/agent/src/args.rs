@@ -1,5 +1,7 @@
 //! The command line. A few verbs and two options need no parser from elsewhere.
 
+use crate::apply::Until;
+use crate::apps::verbs::AppVerb;
 use crate::own_config::parts::Part;
 use crate::own_config::trial;
 use crate::reset::Request;
@@ -17,7 +19,10 @@ Commands:
   status                 Show the system, its slots, the container engine and the containers
   update install FILE    Install a bundle into the other slot; it is started next, on trial.
                          FILE is - for standard input, usb: for the newest *.bundle on a stick,
-                         usb:PATH for a file on a stick
+                         usb:PATH for a file on a stick. Without FILE: what the server of
+                         iota.toml offers
+  update check           Ask that server
+  update download        Bring what it offers into the other slot, without starting it
   update cancel          Give up the update that waits
   commit                 Keep the system that runs, without waiting for the health check
   rollback               Start the other system next
@@ -29,25 +34,40 @@ Commands:
   config check FILE      Say everything that is wrong with an iota.toml; - for standard input
   config apply FILE      Put a whole iota.toml in place of what is in force
   config confirm         Keep a change of the network: without it, what was before comes back
+  app list               Say how it stands with each app: a Compose file and its containers
+  app logs NAME          Print what the containers of an app have said
+  app restart NAME       Stop the containers of an app and start them again
+  app history NAME       List the releases of an app: those that were pushed, the system's
+  app rollback NAME [N]  Change to the release before the current one, or to release N
+  app rm NAME            Stop and forget what was pushed under this name; volumes stay
   reset                  Make the data partition new at the next start: containers, images and
                          volumes go, the system stays
   reset cancel           Take that back
   reboot                 Stop everything in order and start again
   poweroff               Stop everything in order and switch off
   config load            Take over the boot partition's iota.toml (started by PID 1)
+  app inventory, app load LENGTH, app deploy [SECONDS]
+                         What images there are, one more of them, a release to change to, all
+                         for `iota push` of the laptop
   services               Run the containers of this image (started by PID 1)
   health                 Judge a system on trial, and commit it when it is fit (started by PID 1)
   grow                   Let the data partition take all of the disk (started by PID 1)
   reset-marker           Obey a file `iota-reset` on the boot partition (started by PID 1)
   identity               Give this device its machine id (started by PID 1)
+  update report          Tell update.report of iota.toml how it stands (started by update follow)
+  update follow          Look for updates from time to time (started by PID 1)
   ssh-server             Let those log in whose keys iota.toml has (started by PID 1)
+  wifi                   Join the Wi-Fi networks of iota.toml (started by PID 1)
+  podman                 Hold the socket of an engine that runs on demand (started by PID 1)
   network-hook           Take over a network change (run by dhcpcd)
   command-port           Run commands for the host of this virtual machine (started by PID 1)
 
 Options:
-      --json         Print the same facts as JSON (status, update, commit, rollback, reset, config)
+      --json         Print the same facts as JSON (status, app, update, commit, rollback, reset,
+                     config)
       --keep-identity  Leave out who this device is to others: /data/iota/identity (reset)
-  -f, --follow       Go on printing what is said from now on (logs)
+  -f, --follow       Go on printing what is said from now on (logs, app logs)
+      --secrets      Print passwords, too (config show, config get)
       --memory       Show who holds the memory as well (status)
       --confirm-within TIME
                      How long a change of the network waits for `config confirm`, such as 90s or
@@ -88,6 +108,18 @@ pub enum Verb {
         /// Say what came of it as JSON.
         json: bool,
     },
+    /// Ask the server for an update, and say so as JSON if true.
+    CheckUpdate {
+        /// For programs.
+        json: bool,
+    },
+    /// Tell the owner's server how it stands.
+    ReportUpdate {
+        /// For programs.
+        json: bool,
+    },
+    /// Look for updates from time to time.
+    FollowUpdates,
     /// Ask for a reset of the data partition, or take that back.
     Reset {
         /// Which.
@@ -97,6 +129,8 @@ pub enum Verb {
     },
     /// Show, check or take over a configuration.
     Config(ConfigVerb),
+    /// Look after apps.
+    App(AppVerb),
     /// Attend to the containers.
     Services,
     /// Judge a trial.
@@ -119,8 +153,15 @@ pub enum Verb {
     ObeyMarker,
     /// Let people log in.
     SshServer,
+    /// Join Wi-Fi networks.
+    Wifi,
     /// What somebody who logged in wants.
     Shell(Session),
+    /// Hold Podman's socket.
+    Podman {
+        /// Become Podman with the socket that is handed over.
+        answer: bool,
+    },
     /// Take over a network change.
     NetworkHook,
     /// Run commands for the host of a virtual machine.
@@ -134,6 +175,8 @@ pub enum ConfigVerb {
     Show {
         /// For programs.
         json: bool,
+        /// With passwords.
+        secrets: bool,
     },
     /// Say what is wrong with a file.
     Check {
@@ -148,6 +191,8 @@ pub enum ConfigVerb {
         key: Option<String>,
         /// For programs.
         json: bool,
+        /// With passwords.
+        secrets: bool,
     },
     /// Change a value.
     Set {
@@ -211,6 +256,7 @@ impl Args {
                 "-V" | "--version" => return Ok(Self { verb: Verb::Version, ..args }),
                 "--json" => flags.json = true,
                 "--now" => flags.now = true,
+                "--secrets" => flags.secrets = true,
                 "--memory" => flags.memory = true,
                 "-f" | "--follow" => flags.follow = true,
                 "--keep-identity" => flags.keep_identity = true,
@@ -245,6 +291,7 @@ struct Flags {
     json: bool,
     now: bool,
     memory: bool,
+    secrets: bool,
     follow: bool,
     keep_identity: bool,
 }
@@ -261,7 +308,10 @@ impl Flags {
         if self.memory && first != "status" {
             return Err("--memory belongs after `status`".to_owned());
         }
-        if self.follow && first != "logs" {
+        if self.secrets && !matches!(words, ["config", "show" | "get", ..]) {
+            return Err("--secrets belongs after `config show` or `config get`".to_owned());
+        }
+        if self.follow && !matches!(first, "logs" | "app") {
             return Err("--follow belongs after `logs`".to_owned());
         }
         if self.keep_identity && words != ["reset"] {
@@ -285,10 +335,20 @@ fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
         ["update", "install", file, rest @ ..] => {
             (change(Change::Install((*file).to_owned())), rest)
         }
-        ["update", "install"] => return Err("`update install` needs a file".to_owned()),
+        ["update", "install"] => (change(Change::InstallOffered(Until::Staged)), &[]),
+        ["update", "download", rest @ ..] => (change(Change::InstallOffered(Until::Written)), rest),
+        ["update", "report", rest @ ..] => (Ok(Verb::ReportUpdate { json }), rest),
+        ["update", "check", rest @ ..] => (Ok(Verb::CheckUpdate { json }), rest),
+        ["update", "follow"] if json => return Err("`update follow` has no --json".to_owned()),
+        ["update", "follow", rest @ ..] => (Ok(Verb::FollowUpdates), rest),
         ["update", "cancel", rest @ ..] => (change(Change::Cancel), rest),
-        ["update", ..] => return Err("`update` is followed by `install` or `cancel`".to_owned()),
+        ["update", ..] => {
+            return Err(
+                "`update` is followed by `check`, `download`, `install` or `cancel`".to_owned()
+            );
+        }
         ["config", rest @ ..] => return config(rest, flags),
+        ["app", rest @ ..] => return AppVerb::parse(rest, json, follow).map(Verb::App),
         ["reset", "cancel", rest @ ..] => {
             (Ok(Verb::Reset { request: Request::Cancel, json }), rest)
         }
@@ -298,6 +358,7 @@ fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
         }
         ["commit", rest @ ..] => (change(Change::Commit), rest),
         ["rollback", rest @ ..] => (change(Change::RollBack), rest),
+        ["podman", "answer", rest @ ..] if !json => (Ok(Verb::Podman { answer: true }), rest),
         [word, rest @ ..] => (silent(word, json, now), rest),
     };
     match rest {
@@ -307,12 +368,12 @@ fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
 }
 
 fn config(words: &[&str], flags: Flags) -> Result<Verb, String> {
-    let json = flags.json;
+    let Flags { json, secrets, .. } = flags;
     let within_s = flags.within_s.unwrap_or(trial::WITHIN_S);
     let verb = match *words {
-        ["show"] => ConfigVerb::Show { json },
-        ["get"] => ConfigVerb::Get { key: None, json },
-        ["get", key] => ConfigVerb::Get { key: Some(key.to_owned()), json },
+        ["show"] => ConfigVerb::Show { json, secrets },
+        ["get"] => ConfigVerb::Get { key: None, json, secrets },
+        ["get", key] => ConfigVerb::Get { key: Some(key.to_owned()), json, secrets },
         ["set", key, ref values @ ..] if !values.is_empty() => {
             let values = values.iter().map(|value| (*value).to_owned()).collect();
             ConfigVerb::Set { key: key.to_owned(), values, within_s, json }
@@ -363,6 +424,8 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "identity" => Verb::Identity,
         "reset-marker" => Verb::ObeyMarker,
         "ssh-server" => Verb::SshServer,
+        "wifi" => Verb::Wifi,
+        "podman" => Verb::Podman { answer: false },
         "network-hook" => Verb::NetworkHook,
         "command-port" => Verb::CommandPort,
         other => return Err(format!("there is no command `{other}`")),
@@ -382,12 +445,20 @@ mod tests {
         Verb::Change { change: Change::Install(file.to_owned()), json }
     }
 
+    fn offered(until: Until) -> Verb {
+        Verb::Change { change: Change::InstallOffered(until), json: false }
+    }
+
     fn reset(request: Request, json: bool) -> Verb {
         Verb::Reset { request, json }
     }
 
     fn get(key: &str) -> Verb {
-        Verb::Config(ConfigVerb::Get { key: Some(key.to_owned()), json: false })
+        Verb::Config(ConfigVerb::Get { key: Some(key.to_owned()), json: false, secrets: false })
+    }
+
+    fn show(secrets: bool) -> Verb {
+        Verb::Config(ConfigVerb::Show { json: false, secrets })
     }
 
     fn set(within_s: u64) -> Verb {
@@ -411,11 +482,22 @@ mod tests {
             ("iota logs", Verb::Logs { unit: None, follow: false }),
             ("iota logs -f docker", Verb::Logs { unit: Some("docker".to_owned()), follow: true }),
             ("iota update cancel", Verb::Change { change: Change::Cancel, json: false }),
+            ("iota update install", offered(Until::Staged)),
+            ("iota update download", offered(Until::Written)),
+            ("iota update report", Verb::ReportUpdate { json: false }),
+            ("iota update check --json", Verb::CheckUpdate { json: true }),
+            ("iota update follow", Verb::FollowUpdates),
+            ("iota podman", Verb::Podman { answer: false }),
+            ("iota podman answer", Verb::Podman { answer: true }),
             ("iota commit --json", Verb::Change { change: Change::Commit, json: true }),
             ("iota rollback", Verb::Change { change: Change::RollBack, json: false }),
-            ("iota config show", Verb::Config(ConfigVerb::Show { json: false })),
+            ("iota config show", show(false)),
+            ("iota config show --secrets", show(true)),
             ("iota config load", Verb::Config(ConfigVerb::Load)),
-            ("iota config get", Verb::Config(ConfigVerb::Get { key: None, json: false })),
+            (
+                "iota config get",
+                Verb::Config(ConfigVerb::Get { key: None, json: false, secrets: false }),
+            ),
             ("iota config get hostname", get("hostname")),
             ("iota config set network.dns 1.1.1.1 9.9.9.9", set(300)),
             ("iota config set --confirm-within 20s network.dns 1.1.1.1 9.9.9.9", set(20)),
@@ -439,6 +521,7 @@ mod tests {
             ("iota identity", Verb::Identity),
             ("iota reset-marker", Verb::ObeyMarker),
             ("iota ssh-server", Verb::SshServer),
+            ("iota wifi", Verb::Wifi),
             ("/usr/lib/iota/shell", Verb::Shell(Session::Console(None))),
             ("-shell", Verb::Shell(Session::Console(None))),
             ("shell -c ls", Verb::Shell(Session::Console(Some("ls".to_owned())))),
@@ -458,9 +541,11 @@ mod tests {
             ("iota stauts", "there is no command `stauts`"),
             ("iota status now", "`now` is one word too many"),
             ("iota services --json", "`services` has no --json"),
-            ("iota update", "`update` is followed by `install` or `cancel`"),
-            ("iota update instal x", "`update` is followed by `install` or `cancel`"),
-            ("iota update install", "`update install` needs a file"),
+            ("iota update", "`update` is followed by `check`, `download`, `install` or `cancel`"),
+            (
+                "iota update instal x",
+                "`update` is followed by `check`, `download`, `install` or `cancel`",
+            ),
             ("iota update install x y", "`y` is one word too many"),
             ("iota commit now", "`now` is one word too many"),
             ("iota config", CONFIG_VERBS),

@@ -1,14 +1,17 @@
 //! `iota health`: judges a system on trial, and commits it when it is fit.
 //!
-//! Fit means: the engine answers and every declared container runs, without a break for the window
-//! that the image declares. No network is needed for that. How long it may take in all is PID 1's
-//! affair, which started this and restarts the machine if it fails.
+//! Fit means: the engine answers, every declared container runs, and every service of every app
+//! runs or is healthy by its own check, without a break for the window that the image declares. A
+//! container that the engine had to start again is such a break. No network is needed for that. How
+//! long it may take in all is PID 1's affair, which started this and restarts the machine if it
+//! fails.
 
 use std::time::Duration;
 
 use ondisk::boot_args::BootArgs;
 use ondisk::boot_record::TRIES;
 
+use crate::apps::state::AppState;
 use crate::status::Status;
 
 /// Pause between two looks.
@@ -31,6 +34,7 @@ pub struct Gate {
     window: Duration,
     well_since: Option<Duration>,
     told: Option<String>,
+    restarts: u64,
 }
 
 /// What one look comes to.
@@ -45,7 +49,7 @@ pub enum Verdict {
 impl Gate {
     /// A gate that opens after `window`.
     pub fn new(window: Duration) -> Self {
-        Self { window, well_since: None, told: None }
+        Self { window, well_since: None, told: None, restarts: 0 }
     }
 
     /// Takes in what was seen at `now`, a time that only grows: nothing amiss, or what.
@@ -62,6 +66,15 @@ impl Gate {
         self.tell(format!("trial: waiting for {reason}"))
     }
 
+    /// Takes in how often containers have been started again so far: more than at the last look is
+    /// a break, even if all of them run now.
+    pub fn count(&mut self, restarts: u64) {
+        if restarts != self.restarts {
+            self.restarts = restarts;
+            self.well_since = None;
+        }
+    }
+
     fn tell(&mut self, line: String) -> Verdict {
         if self.told.as_ref() == Some(&line) {
             return Verdict::Wait(None);
@@ -75,6 +88,14 @@ impl Gate {
 pub fn amiss(status: &Status) -> Option<String> {
     if let Some((name, Err(error))) = &status.engine {
         return Some(format!("engine {name}: {error}"));
+    }
+    match &status.apps {
+        Err(error) => return Some(format!("apps: {error}")),
+        Ok(apps) => {
+            if let Some(amiss) = apps.iter().find_map(AppState::amiss) {
+                return Some(amiss);
+            }
+        }
     }
     let waiting = status.declared.iter().find(|name| !status.runs(name));
     waiting.map(|name| format!("container {name}"))
@@ -114,6 +135,16 @@ mod tests {
         assert_eq!(gate.look(seconds(59), container), news("trial: waiting for container web"));
         assert_eq!(gate.look(seconds(60), None), news("trial: everything runs; waiting 60 s"));
         assert_eq!(gate.look(seconds(119), None), Verdict::Wait(None));
+        assert_eq!(gate.look(seconds(120), None), Verdict::Fit);
+    }
+
+    #[test]
+    fn a_container_that_was_started_again_starts_the_window_again() {
+        let mut gate = Gate::new(seconds(60));
+        gate.look(seconds(0), None);
+        gate.count(1);
+        assert_eq!(gate.look(seconds(60), None), Verdict::Wait(None));
+        gate.count(1);
         assert_eq!(gate.look(seconds(120), None), Verdict::Fit);
     }
 

@@ -1,11 +1,13 @@
 //! The device's own command `iota`: talks to the engine, keeps the declared containers, reports.
 //!
 //! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`];
-//! for people who log in [`ssh`] → [`shell`]; for updates [`update`] → [`own_disk`] → [`apply`];
-//! for the data partition [`growth`], [`data`] and [`reset`]; for the owner's `iota.toml`
-//! [`own_config`].
+//! for an engine that runs on demand [`podman`] and [`health_checks`]; for people who log in
+//! [`ssh`] → [`shell`]; for updates [`update`] → [`own_disk`] → [`apply`]; for the data partition
+//! [`growth`], [`data`] and [`reset`]; for the owner's `iota.toml` [`own_config`]; for apps
+//! [`apps`].
 
 pub mod apply;
+pub mod apps;
 pub mod archive;
 pub mod args;
 pub mod client;
@@ -15,6 +17,7 @@ pub mod engine;
 pub mod files;
 pub mod growth;
 pub mod health;
+pub mod health_checks;
 pub mod http;
 pub mod identity;
 pub mod led;
@@ -22,8 +25,10 @@ pub mod logs;
 pub mod memory;
 pub mod memory_limit;
 pub mod network;
+pub mod online;
 pub mod own_config;
 pub mod own_disk;
+pub mod podman;
 pub mod port;
 pub mod read_ahead;
 pub mod reset;
@@ -37,3 +42,4 @@ pub mod stream;
 pub mod sys;
 pub mod time;
 pub mod update;
+pub mod wifi;

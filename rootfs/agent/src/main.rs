@@ -7,32 +7,40 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use agent::apps;
+use agent::apps::run::Runner;
+use agent::apps::store::Places as AppPlaces;
+use agent::apps::verbs::AppVerb;
 use agent::args::{Args, ConfigVerb, HELP, Verb};
 use agent::console::Console;
 use agent::data::Data;
 use agent::engine::{self, Engine};
 use agent::growth;
 use agent::health::{self, Gate};
+use agent::health_checks;
 use agent::identity;
 use agent::led::StatusLed;
 use agent::logs;
 use agent::memory::Memory;
 use agent::network::{Event, Files};
+use agent::online::{self, follow, session};
 use agent::own_config::change::{self, Changer, Wish};
 use agent::own_config::disks::read_whole;
 use agent::own_config::running::Running;
 use agent::own_config::{self, Places, Report, get, parts};
 use agent::own_disk::Devices;
+use agent::podman;
 use agent::reset;
 use agent::services::{Pace, Services};
 use agent::shell::{Session, console, pipe};
 use agent::slots::Slots;
 use agent::ssh;
 use agent::status::Status;
-use agent::update::{self, Change, Facts, Outcome};
+use agent::update::{self, Change, Facts, Lines, Outcome};
+use agent::wifi;
 use config::problem::document;
 use config::values::Key;
-use config::{Problems, READ_BYTES};
+use config::{Problems, READ_BYTES, check};
 use ondisk::system::System;
 use rustix::process::{Pid, Signal};
 
@@ -58,10 +66,15 @@ fn run(args: &Args) -> Result<ExitCode, String> {
             logs::print(unit.as_deref(), follow, out).map(|()| ExitCode::SUCCESS)
         }
         Verb::Change { ref change, json } => {
-            tell(&update::run(change, &Facts::default(), &mut io::stderr()), json)
+            let (mut out, facts) = (io::stderr(), Facts::default());
+            tell(&update::run(change, &facts, &mut Lines::new(&mut out, json)), json)
         }
+        Verb::CheckUpdate { json } => tell(&session::check(&Facts::default()), json),
+        Verb::ReportUpdate { json } => tell(&online::tell::report(&Facts::default()), json),
+        Verb::FollowUpdates => follow_updates(),
         Verb::Reset { request, json } => tell(&reset::run(request, &Facts::default()), json),
         Verb::Config(ref verb) => config(verb, &args.system),
+        Verb::App(ref verb) => app(verb, &args.system),
         Verb::Services => services(&args.system),
         Verb::Health => health(&args.system),
         Verb::Grow => grow(),
@@ -72,7 +85,11 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Identity => machine_id(),
         Verb::ObeyMarker => obey_marker(),
         Verb::SshServer => ssh_server(),
+        Verb::Wifi => wifi(),
         Verb::Shell(ref session) => shell(session, &args.system),
+        Verb::Podman { answer } => {
+            podman::run(answer, &podman::Places::default()).map(|()| ExitCode::SUCCESS)
+        }
         Verb::NetworkHook => network_hook(),
         Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),
     }
@@ -80,15 +97,19 @@ fn run(args: &Args) -> Result<ExitCode, String> {
 
 fn status(system: &str, json: bool, memory: bool) -> Result<ExitCode, String> {
     let system = read_system(system)?;
+    // First: to ask an engine that runs on demand changes who holds the memory.
+    let held = Memory::read();
     let facts = Facts::default();
     let engine = open_engine(&system);
     let mut status = Status::collect(facts.boot(), Slots::find(&facts), &system, engine.as_deref());
     status.config = Report::read(Report::path());
+    status.apps = app_states(&system, engine.as_deref());
     status.data = Data::read(&facts);
+    status.update = online::report::Report::read(&facts.online.report);
     status.confirm_left_s = with_changer(&system, |changer| Ok(changer.left_s()))?;
-    let mut text = if json { status.json(&Memory::read()) } else { status.text() };
+    let mut text = if json { status.json(&held) } else { status.text() };
     if memory && !json {
-        text.push_str(&Memory::read()?.text());
+        text.push_str(&held?.text());
     }
     print(&text)?;
     Ok(ExitCode::from(u8::from(!status.is_well())))
@@ -107,14 +128,17 @@ fn tell(outcome: &Outcome, json: bool) -> Result<ExitCode, String> {
 
 fn config(verb: &ConfigVerb, system: &str) -> Result<ExitCode, String> {
     match verb {
-        ConfigVerb::Show { json } => {
+        ConfigVerb::Show { json, secrets } => {
             let (report, system) = (Report::read(Report::path())?, read_system(system)?);
+            let report = if *secrets { report } else { report.concealed() };
             match json {
                 true => print(&format!("{}\n", report.show_json(&system))),
                 false => print(&report.show(&system)),
             }
         }
-        ConfigVerb::Get { key, json } => get_config(key.as_deref(), *json, &read_system(system)?),
+        ConfigVerb::Get { key, json, secrets } => {
+            get_config(key.as_deref(), *json, *secrets, &read_system(system)?)
+        }
         ConfigVerb::Check { file, json } => check_config(file, *json),
         ConfigVerb::Load => load_config(&read_system(system)?),
         ConfigVerb::Part(part) => part.run(&Facts::default()),
@@ -125,10 +149,15 @@ fn config(verb: &ConfigVerb, system: &str) -> Result<ExitCode, String> {
     }
 }
 
-fn get_config(key: Option<&str>, json: bool, system: &System) -> Result<ExitCode, String> {
+fn get_config(
+    key: Option<&str>,
+    json: bool,
+    secrets: bool,
+    system: &System,
+) -> Result<ExitCode, String> {
     let (places, report) = (Places::default(), Report::read(Report::path())?);
     let Some(path) = key else {
-        let all = get::all(&places, &report, system);
+        let all = get::all(&places, &report, system, secrets);
         return match json {
             true => print(&format!("{}\n", get::document(&all))),
             false => print(&get::lines(&all)),
@@ -139,6 +168,7 @@ fn get_config(key: Option<&str>, json: bool, system: &System) -> Result<ExitCode
         Err(problems) => return refuse("iota config get", &problems, json),
     };
     let values = get::values(&key, &places, &report, system);
+    let values = get::shown(&key, values, secrets);
     let nothing = values.is_empty();
     if json {
         print(&format!("{}\n", get::document(&[(key.path(), values)])))?;
@@ -217,9 +247,9 @@ fn read_config(file: &str) -> Result<Vec<u8>, String> {
 }
 
 fn check_config(file: &str, json: bool) -> Result<ExitCode, String> {
-    match config::Config::parse(&read_config(file)?) {
-        Ok(_) if json => print(&format!("{}\n", document(file, None))),
-        Ok(_) => print(&format!("{file} is good\n")),
+    match check::check(file, &read_config(file)?) {
+        Ok(good) if json => print(&format!("{}\n", good.document)),
+        Ok(good) => print(&good.text),
         Err(problems) => refuse(file, &problems, json),
     }
 }
@@ -263,7 +293,58 @@ fn services(path: &str) -> Result<ExitCode, String> {
     let restart = || machine.end(&described.service);
     let (name, pace) = (&described.name, Pace::DEVICE);
     let services = Services::new(&*engine, name, &console, &led, pace, &restart);
-    services.run(&system.containers)
+    let places = AppPlaces::device(&described.socket);
+    let say = |line: &str| console.say(line);
+    let runner = Runner { engine: &*engine, places: &places, say: &say };
+    match system.service(&described.service).map_or(Ok(false), |service| machine.renew(service)) {
+        Ok(true) => say(&format!("engine {name}: starts anew with the owner's proxies and CAs")),
+        Ok(false) => {}
+        Err(error) => say(&format!("engine {name}: ERROR: perhaps without proxies: {error}")),
+    }
+    if engine.runs_on_demand() {
+        health_checks::start(Path::new(&described.socket));
+    }
+    services.run(&own_config::in_their_zone(&system.containers), &runner.works()?)
+}
+
+fn app_states(
+    system: &System,
+    engine: Option<&dyn Engine>,
+) -> Result<Vec<apps::state::AppState>, String> {
+    let (Some(engine), Some(described)) = (engine, &system.engine) else { return Ok(Vec::new()) };
+    let places = AppPlaces::device(&described.socket);
+    Runner { engine, places: &places, say: &|_| () }.states()
+}
+
+fn app(verb: &AppVerb, path: &str) -> Result<ExitCode, String> {
+    let system = read_system(path)?;
+    let described = system.engine.as_ref().ok_or("this image has no container engine")?;
+    let engine = open_engine(&system).ok_or("this program does not know the engine's API")?;
+    let places = AppPlaces::device(&described.socket);
+    let say = |line: &str| drop(writeln!(io::stderr(), "{line}"));
+    let runner = Runner { engine: &*engine, places: &places, say: &say };
+    match verb {
+        AppVerb::List { json } => {
+            let (text, is_well) = apps::verbs::list(&runner, *json)?;
+            print(&text)?;
+            Ok(ExitCode::from(u8::from(!is_well)))
+        }
+        AppVerb::Logs { name, follow } => apps::verbs::logs(&runner, name, *follow),
+        AppVerb::Restart { name, json } => tell(&apps::verbs::restart(&runner, name), *json),
+        AppVerb::History { name, json } => print(&apps::push::history(&runner, name, *json)?),
+        AppVerb::RollBack { name, to, json } => {
+            let limit = Duration::from_secs(apps::push::LIMIT_S);
+            tell(&apps::push::roll_back(&runner, name, *to, limit), *json)
+        }
+        AppVerb::Inventory => print(&apps::push::inventory(&runner)?),
+        AppVerb::Load(length) => {
+            apps::push::load(&runner, &mut io::stdin(), *length).map(|()| ExitCode::SUCCESS)
+        }
+        AppVerb::Deploy(seconds) => {
+            tell(&apps::push::deploy(&runner, io::stdin(), Duration::from_secs(*seconds)), false)
+        }
+        AppVerb::Remove { name, json } => tell(&apps::verbs::remove(&runner, name), *json),
+    }
 }
 
 /// Looks at the system until it has been fit for its window; PID 1 limits how long that may take.
@@ -281,14 +362,16 @@ fn health(path: &str) -> Result<ExitCode, String> {
     let start = Instant::now();
     loop {
         let slots = Err("not looked at".to_owned());
-        let status = Status::collect(Ok(boot.clone()), slots, &system, engine.as_deref());
+        let mut status = Status::collect(Ok(boot.clone()), slots, &system, engine.as_deref());
+        status.apps = app_states(&system, engine.as_deref());
+        gate.count(status.apps.iter().flatten().map(apps::state::AppState::restarts).sum());
         match gate.look(start.elapsed(), health::amiss(&status)) {
             health::Verdict::Fit => break,
             health::Verdict::Wait(news) => news.iter().for_each(|line| console.say(line)),
         }
         std::thread::sleep(health::PACE);
     }
-    let outcome = update::run(&Change::Commit, &facts, &mut io::stderr());
+    let outcome = update::run(&Change::Commit, &facts, &mut Lines::plain(&mut io::stderr()));
     console.say(&format!("trial: {}", outcome.text().trim_end()));
     // Somebody may have committed it by hand meanwhile.
     let fit = outcome.code() < 2 || !health::is_counted(&boot);
@@ -331,12 +414,23 @@ fn machine_id() -> Result<ExitCode, String> {
         .map(|()| ExitCode::SUCCESS)
 }
 
+fn follow_updates() -> Result<ExitCode, String> {
+    let console = Console::new(io::stdout());
+    let mut world = follow::Children { console: &console, program: program()? };
+    follow::follow(&session::Places::default(), &mut world).map(|()| ExitCode::SUCCESS)
+}
+
 /// Without a report there are no keys either: nobody is let in by accident.
 fn ssh_server() -> Result<ExitCode, String> {
     let report = Report::read(Report::path())?;
     let console = Console::new(io::stdout());
     let say = |line: &str| console.say(line);
     ssh::serve(&ssh::Places::default(), &report.config, &say).map(|()| ExitCode::SUCCESS)
+}
+
+fn wifi() -> Result<ExitCode, String> {
+    let report = Report::read(Report::path())?;
+    wifi::serve(&wifi::Places::default(), &report.config).map(|()| ExitCode::SUCCESS)
 }
 
 fn shell(session: &Session, path: &str) -> Result<ExitCode, String> {

@@ -49,6 +49,8 @@ pub struct Event {
     protocol: String,
     /// All interfaces, the preferred one first.
     order: Vec<String>,
+    /// Name of the Wi-Fi network that the interface is in.
+    wifi: Option<String>,
     change: Change,
 }
 
@@ -91,7 +93,8 @@ impl Event {
             (false, false) => Change::None,
         };
         let order = words(variable("interface_order"));
-        Ok(Self { interface, protocol, order, change })
+        let wifi = variable("ifssid").filter(|name| !name.is_empty());
+        Ok(Self { interface, protocol, order, wifi, change })
     }
 
     /// Puts the owner's name servers, if there are any, in place of those that the network offers.
@@ -150,7 +153,13 @@ impl Event {
     fn summary(&self) -> String {
         let interface = &self.interface;
         match &self.change {
-            Change::Up(configuration) => format!("network {interface} {}", configuration.summary()),
+            Change::Up(configuration) => {
+                // Anybody may have chosen this name.
+                let wifi = self.wifi.as_ref();
+                let wifi = wifi.map(|name| format!(", Wi-Fi {}", name.escape_debug()));
+                let configuration = configuration.summary();
+                format!("network {interface} {configuration}{}", wifi.unwrap_or_default())
+            }
             Change::Down(reason) if self.protocol == "link" => {
                 format!("network {interface} down ({})", reason.escape_default())
             }
@@ -388,6 +397,14 @@ mod tests {
         let said = "network eth0 10.0.2.15/24, router 10.0.2.2, name server 10.0.2.3";
         let file = format!("# {said}\nsearch example.org\nnameserver 10.0.2.3\n");
         assert_eq!(device.see(BOUND), (Some(said.to_owned()), file));
+    }
+
+    #[test]
+    fn a_line_about_wifi_names_the_network_without_what_would_control_a_terminal() {
+        let device = Device::new();
+        let wifi = BOUND.replace("eth0", "wlan0") + "\nifssid=Caf\u{e9}\u{1b}[1m";
+        let (said, _) = device.see(&wifi);
+        assert!(said.unwrap().ends_with(", name server 10.0.2.3, Wi-Fi Caf\u{e9}\\u{1b}[1m"));
     }
 
     #[test]

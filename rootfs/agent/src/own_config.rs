@@ -20,11 +20,13 @@
 //! changes on a device that runs [`trial`] → [`effects`] → [`change`] → [`running`]; [`get`].
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use ondisk::system::{Health, System};
+use ondisk::system::{Container, ENVIRONMENT, Health, System};
 
 use crate::console::Console;
+use crate::online::tls;
+use crate::wifi;
 
 pub mod apply;
 pub mod change;
@@ -33,6 +35,7 @@ pub mod device;
 pub mod disks;
 pub mod effects;
 pub mod get;
+pub mod outside;
 pub mod parts;
 pub mod report;
 pub mod running;
@@ -51,10 +54,18 @@ pub struct Places {
     pub dhcpcd: PathBuf,
     /// The one it is started with.
     pub network: PathBuf,
+    /// What wpa_supplicant is started with; no part of it is the root's.
+    pub wifi: PathBuf,
     /// chronyd's configuration in the root.
     pub chrony: PathBuf,
     /// The one it is started with.
     pub time: PathBuf,
+    /// The authorities of the root.
+    pub roots: PathBuf,
+    /// Those and the owner's.
+    pub bundle: PathBuf,
+    /// What services are started with beside their own environment.
+    pub environment: PathBuf,
     /// What holds, and why.
     pub report: PathBuf,
 }
@@ -65,8 +76,12 @@ impl Default for Places {
             sysctls: "/proc/sys".into(),
             dhcpcd: "/etc/dhcpcd.conf".into(),
             network: "/run/iota/network.conf".into(),
+            wifi: wifi::Places::default().file,
             chrony: "/etc/chrony/chrony.conf".into(),
             time: "/run/iota/time.conf".into(),
+            roots: tls::ROOTS.into(),
+            bundle: outside::BUNDLE.into(),
+            environment: ENVIRONMENT.into(),
             report: Report::path().into(),
         }
     }
@@ -81,8 +96,12 @@ impl Places {
             sysctls: path("sys"),
             dhcpcd: path("dhcpcd.conf"),
             network: path("network.conf"),
+            wifi: path("wifi.conf"),
             chrony: path("chrony.conf"),
             time: path("time.conf"),
+            roots: path("roots.crt"),
+            bundle: path("bundle.crt"),
+            environment: path("environment"),
             report: path("config.json"),
         }
     }
@@ -108,6 +127,9 @@ pub fn load(
     });
     let decision = decide(file, device, || parts.read_kept());
     console.say(&decision.line());
+    for line in decision.left_out() {
+        console.say(&format!("config: left out: {line}"));
+    }
     let troubles = apply::everything(places, system, &decision.config, set_hostname);
     troubles.iter().for_each(|trouble| say(trouble));
     if let Err(error) = Report::of(&decision).write(&places.report) {
@@ -125,6 +147,20 @@ pub fn load(
 pub fn window_s(report: Option<&Report>, declared: &Health) -> u32 {
     let wanted = report.and_then(|report| report.config.health_window_s());
     wanted.map_or(declared.window_s, |wanted| wanted.min(declared.limit_s / 2))
+}
+
+/// Containers with the time zone of this device; one that was made for another is made anew.
+pub fn in_their_zone(containers: &[Container]) -> Vec<Container> {
+    let mut containers = containers.to_vec();
+    let zone = time_zone(Report::path());
+    containers.iter_mut().for_each(|container| container.environment.extend(zone.clone()));
+    containers
+}
+
+/// The variable that tells a container its time zone, if the owner chose one.
+pub fn time_zone(report: &Path) -> Option<String> {
+    let report = Report::read(report).ok()?;
+    report.config.time_zone().map(|zone| format!("TZ={zone}"))
 }
 
 #[cfg(test)]

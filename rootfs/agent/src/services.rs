@@ -77,6 +77,14 @@ pub struct Services<'a> {
     awaited: Mutex<usize>,
 }
 
+/// Work to be done once the engine answers, again and again until it succeeds.
+pub struct Work<'a> {
+    /// What it is for.
+    pub name: String,
+    /// Does it.
+    pub run: Box<dyn Fn() -> Result<(), String> + Sync + 'a>,
+}
+
 /// What a thread remembers of its container from turn to turn.
 #[derive(Default)]
 struct Attendance {
@@ -140,23 +148,43 @@ impl<'a> Services<'a> {
         Self { engine, name, console, led, pace, restart, restarted, up, loading, awaited }
     }
 
-    /// Attends to the containers until the process is ended from outside.
-    pub fn run(&self, containers: &[Container]) -> ! {
+    /// Attends to the containers, and does the works until each has succeeded once, until the
+    /// process is ended from outside.
+    pub fn run(&self, containers: &[Container], works: &[Work<'_>]) -> ! {
         self.wait_for_engine();
         let containers: Vec<&Container> =
             containers.iter().filter(|container| !container.on_demand).collect();
-        *lock(&self.awaited) = containers.len();
-        if containers.is_empty() {
+        *lock(&self.awaited) = containers.len() + works.len();
+        if containers.is_empty() && works.is_empty() {
             self.ready();
         }
         thread::scope(|scope| {
             for container in &containers {
                 scope.spawn(move || self.attend(container));
             }
+            for work in works {
+                scope.spawn(move || self.complete(work));
+            }
             loop {
                 thread::park();
             }
         })
+    }
+
+    fn complete(&self, work: &Work<'_>) {
+        let (mut pause, mut told) = (self.pace.first, String::new());
+        while let Err(error) = (work.run)() {
+            if error != told {
+                self.console.say(&format!("{}: {error}", work.name));
+                told = error;
+            }
+            // It starts programs and may ask the network: not as often as the engine is asked.
+            pause = self.pace.longer(pause).max(self.pace.longest / 5);
+            thread::sleep(pause);
+            self.wait_for_engine();
+        }
+        self.console.say(&format!("{} ready", work.name));
+        self.count_as_running();
     }
 
     fn attend(&self, declared: &Container) -> ! {

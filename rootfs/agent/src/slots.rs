@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 use ondisk::boot_record::{Copies, Copy, Entry, Record, State};
 use ondisk::boot_state::{self, Decision, Rule, Situation, Start};
 use ondisk::device::ReadAt;
-use ondisk::keyring::Keyring;
 use ondisk::layout::{self, Extent, PerSlot, Slot};
 use ondisk::manifest::Unverified;
 use ondisk::trial_log::{self, Note};
+use ondisk::trust_root::TrustRoot;
 use serde_json::{Value, json};
 
 use crate::apply::Place;
@@ -27,6 +27,8 @@ pub struct Slots {
     pub damage: Vec<String>,
     /// Who signed each slot's manifest, or why that is not known.
     pub signers: PerSlot<Result<String, String>>,
+    /// Whose signatures count.
+    pub trust: TrustRoot,
     /// The last note about a trial.
     pub note: Option<Note>,
 }
@@ -35,12 +37,12 @@ impl Slots {
     /// Finds the disk and reads it.
     pub fn find(facts: &Facts) -> Result<Self, String> {
         let OwnDisk { device, place, .. } = OwnDisk::open(&facts.devices, &facts.boot()?)?;
-        let keys = facts.trust().map(|trust| trust.keys).unwrap_or_default();
-        Ok(Self::read(&device, &place, &keys))
+        let trust = facts.trust().map(|trust| trust.root).unwrap_or_default();
+        Ok(Self::read(&device, &place, &trust))
     }
 
     /// Reads what a disk says. Never fails: what is wrong is part of the result.
-    pub fn read<D: ReadAt>(disk: &D, place: &Place, keys: &Keyring) -> Self {
+    pub fn read<D: ReadAt>(disk: &D, place: &Place, trust: &TrustRoot) -> Self {
         let copies = Copies::read(disk, place.record);
         let broken = [(Copy::First, &copies.first), (Copy::Second, &copies.second)];
         let broken =
@@ -49,7 +51,8 @@ impl Slots {
             running: place.running,
             record: copies.newest().copied(),
             damage: broken.map(|(copy, error)| format!("{copy}: {error}")).collect(),
-            signers: PerSlot::from_fn(|slot| signer(disk, place.slots[slot], keys)),
+            signers: PerSlot::from_fn(|slot| signer(disk, place.slots[slot], trust)),
+            trust: trust.clone(),
             note: trial_log::read(disk, place.record),
         }
     }
@@ -71,6 +74,13 @@ impl Slots {
         let note = self.note.as_ref().filter(|note| note.slot != self.running)?;
         let version = self.record?.slots[note.slot].version?;
         (version.as_str() == note.version).then_some(note)
+    }
+
+    /// The version that failed its trials last, whatever has been put over it since.
+    pub fn failed_version(&self) -> Option<&str> {
+        let running = self.record?.slots[self.running].version?;
+        let note = self.note.as_ref()?;
+        (note.version != running.as_str()).then_some(note.version.as_str())
     }
 
     /// Lines for people.
@@ -96,6 +106,9 @@ impl Slots {
                 Rule::Safe => "safe mode, without an engine".to_owned(),
             };
             let _ = writeln!(text, "next       {} ({rule})", slot.letter());
+        }
+        if self.trust.number > 1 {
+            let _ = writeln!(text, "trust      root {}", self.trust.number);
         }
         if let Some(note) = self.last_failure() {
             text.push_str(&describe(note));
@@ -143,6 +156,7 @@ impl Slots {
             "next": self.next().map(|(slot, _)| slot.letter()),
             "record": record,
             "damage": self.damage,
+            "trust-root": self.trust.number,
             "last-failure": self.last_failure().map(note),
             "note": self.note.as_ref().map(note),
         })
@@ -182,12 +196,12 @@ fn describe(note: &Note) -> String {
     text
 }
 
-/// The id of the trusted key that signed the slot's manifest.
-fn signer<D: ReadAt>(disk: &D, slot: Extent, keys: &Keyring) -> Result<String, String> {
-    let area = layout::manifest_area(slot.length).and_then(|area| slot.slice(area));
+/// The ids of the trusted keys that signed the slot's manifest.
+fn signer<D: ReadAt>(disk: &D, slot: Extent, trust: &TrustRoot) -> Result<String, String> {
+    let area = layout::manifest_area_of(slot);
     let area = area.ok_or("too small for a manifest")?;
     let mut bytes = vec![0; usize::try_from(area.length).unwrap_or_default()];
     disk.read_at(area.offset, &mut bytes).map_err(|error| format!("cannot read: {error}"))?;
-    let found = Unverified::parse(&bytes).and_then(|found| found.verify(keys, slot.length));
-    found.map(|(_, key)| key.to_string()).map_err(|error| format!("manifest: {error}"))
+    let found = Unverified::parse(&bytes).and_then(|found| found.verify(trust, slot.length));
+    found.map(|(_, keys)| keys.to_string()).map_err(|error| format!("manifest: {error}"))
 }

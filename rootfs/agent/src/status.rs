@@ -6,9 +6,11 @@ use ondisk::boot_args::BootArgs;
 use ondisk::system::System;
 use serde_json::{Value, json};
 
+use crate::apps::state::AppState;
 use crate::data::Data;
 use crate::engine::{Engine, Listed};
 use crate::memory::Memory;
+use crate::online;
 use crate::own_config::Report;
 use crate::slots::Slots;
 
@@ -23,12 +25,16 @@ pub struct Status {
     pub engine: Option<(String, Result<Answer, String>)>,
     /// Names of the declared containers that are to run.
     pub declared: Vec<String>,
+    /// How it stands with the apps, or why that is not known.
+    pub apps: Result<Vec<AppState>, String>,
     /// The name that the kernel has for this device.
     pub hostname: String,
     /// Which configuration holds, or why that is not known.
     pub config: Result<Report, String>,
     /// How it stands with the data partition, or why that is not known.
     pub data: Result<Data, String>,
+    /// What came of looking for updates, if anybody has looked.
+    pub update: Option<online::report::Report>,
     /// Seconds that are left to confirm a change of the network, if one waits for that.
     pub confirm_left_s: Option<u64>,
 }
@@ -70,8 +76,10 @@ impl Status {
                 .map(|container| container.name.clone())
                 .collect(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            apps: Ok(Vec::new()),
             config: Err("not looked at".to_owned()),
             data: Err("not looked at".to_owned()),
+            update: None,
             confirm_left_s: None,
         }
     }
@@ -80,7 +88,11 @@ impl Status {
     pub fn is_well(&self) -> bool {
         let engine_is_fine = !matches!(&self.engine, Some((_, Err(_))));
         let data_is_fine = self.data.as_ref().map_or(true, Data::is_well);
-        engine_is_fine && data_is_fine && self.declared.iter().all(|name| self.runs(name))
+        let apps_are_fine = self.apps.as_ref().is_ok_and(|apps| apps.iter().all(AppState::is_well));
+        engine_is_fine
+            && data_is_fine
+            && apps_are_fine
+            && self.declared.iter().all(|name| self.runs(name))
     }
 
     /// True when the engine says that a container of this name runs.
@@ -117,11 +129,19 @@ impl Status {
             Err(error) if self.boot.is_ok() => drop(writeln!(text, "slots      unknown: {error}")),
             Err(_) => {}
         }
+        if let Some(update) = &self.update {
+            let _ = writeln!(text, "update     {}", update.line());
+        }
         let _ = writeln!(text, "host name  {}", self.hostname);
-        let _ = match &self.config {
-            Ok(report) => writeln!(text, "config     {}", report.text()),
-            Err(error) => writeln!(text, "config     unknown: {error}"),
-        };
+        match &self.config {
+            Ok(report) => {
+                let _ = writeln!(text, "config     {}", report.text());
+                for line in report.left_out() {
+                    let _ = writeln!(text, "           left out: {line}");
+                }
+            }
+            Err(error) => drop(writeln!(text, "config     unknown: {error}")),
+        }
         match &self.data {
             Ok(data) => text.push_str(&data.text()),
             Err(error) => drop(writeln!(text, "data       unknown: {error}")),
@@ -139,6 +159,14 @@ impl Status {
         for container in self.containers() {
             let Listed { name, image, status, .. } = container;
             let _ = writeln!(text, "container  {name} ({}): {status}", short(image));
+        }
+        match &self.apps {
+            Ok(apps) => {
+                for app in apps {
+                    let _ = writeln!(text, "app        {}", app.text());
+                }
+            }
+            Err(error) => drop(writeln!(text, "app        unknown: {error}")),
         }
         for name in self.missing() {
             let _ = writeln!(text, "container  {name}: declared, but not there");
@@ -194,6 +222,10 @@ impl Status {
                 "declared": self.declared.contains(name),
             })
         });
+        let apps = match &self.apps {
+            Ok(apps) => apps.iter().map(AppState::json).collect(),
+            Err(error) => json!({ "error": error }),
+        };
         let document = json!({
             "well": self.is_well(),
             "boot": boot,
@@ -201,9 +233,11 @@ impl Status {
             "hostname": self.hostname,
             "config": config,
             "data": data,
+            "update": self.update.as_ref().map(online::report::Report::json),
             "confirm-left-s": self.confirm_left_s,
             "engine": engine,
             "containers": containers.collect::<Vec<Value>>(),
+            "apps": apps,
             "missing": self.missing().collect::<Vec<_>>(),
             "memory": memory,
         });
@@ -238,6 +272,7 @@ mod tests {
             slots: Err("no disk here".to_owned()),
             engine: Some(("docker".to_owned(), answer)),
             declared: vec!["hello".to_owned(), "web".to_owned()],
+            apps: Ok(Vec::new()),
             hostname: "kiosk-7".to_owned(),
             config: Ok(Report {
                 source: Source::LastGood,
@@ -247,6 +282,7 @@ mod tests {
                 base: Base::NoFile,
             }),
             data: Err("no report".to_owned()),
+            update: None,
             confirm_left_s: None,
         }
     }
@@ -286,6 +322,8 @@ mod tests {
         let containers = vec![listed("hello", "running"), listed("web", "running")];
         let mut status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
         status.confirm_left_s = Some(287);
+        let says = "2.0 is there; other devices come first".to_owned();
+        status.update = Some(online::report::Report { says, number: 7, ..Default::default() });
         let line = "config     network change waits for confirm, 287 s left\n";
         assert!(status.text().contains(line), "{}", status.text());
         let document: Value =
@@ -294,8 +332,15 @@ mod tests {
         assert_eq!(document["boot"]["slot"], "b");
         assert_eq!(document["boot"]["attempt"], 2);
         let problem = "iota.toml: line 3, column 1: no";
-        assert_eq!(document["config"], json!({"source": "last-good", "problem": problem}));
+        let config = json!({
+            "source": "last-good",
+            "problem": problem,
+            "imported-from": null,
+            "left-out": [],
+        });
+        assert_eq!(document["config"], config);
         assert_eq!(document["confirm-left-s"], 287);
+        assert_eq!(document["update"]["number"], 7);
         assert_eq!(
             document["engine"],
             json!({"name": "docker", "ready": true, "version": "26.1.5"})
@@ -312,9 +357,11 @@ mod tests {
         let (boot, slots) = (Err("no".to_owned()), Err("no".to_owned()));
         let (config, hostname) = (Err("no report".to_owned()), "iota".to_owned());
         let (engine, declared, data) = (None, Vec::new(), Err("no report".to_owned()));
-        let confirm_left_s = None;
-        let plain =
-            Status { engine, declared, boot, slots, config, data, hostname, confirm_left_s };
+        let (apps, update, confirm_left_s) = (Ok(Vec::new()), None, None);
+        #[rustfmt::skip]
+        let plain = Status {
+            engine, declared, apps, boot, slots, config, data, hostname, update, confirm_left_s,
+        };
         assert!(plain.is_well());
         assert_eq!(
             plain.text(),

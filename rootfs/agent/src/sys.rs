@@ -1,12 +1,15 @@
-//! The only file of the agent with unsafe code: a call to the kernel that no safe wrapper offers.
+//! The only file of the agent with unsafe code: calls to the kernel that no safe wrapper offers.
 
 use std::ffi::{c_int, c_longlong, c_void};
-use std::os::fd::AsFd;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
 use std::ptr;
 
 use ondisk::layout::Extent;
 use rustix::io::Errno;
 use rustix::ioctl::{Setter, ioctl};
+use rustix::process::Signal;
 
 /// `BLKPG` and `BLKPG_RESIZE_PARTITION` (`include/uapi/linux/blkpg.h`).
 const BLKPG: u32 = 0x1269;
@@ -49,4 +52,43 @@ pub fn resize_partition(disk: impl AsFd, number: u32, extent: Extent) -> Result<
     // SAFETY: BLKPG reads a `struct blkpg_ioctl_arg`, which `Request` is laid out as, and the
     // `struct blkpg_partition` it points to, which lives until the call has returned.
     unsafe { ioctl(disk, Setter::<BLKPG, Request>::new(request)) }
+}
+
+/// Blocks these signals in this thread and gives the file that delivers them.
+///
+/// rustix has no signalfd; PID 1 does the same for the same reason.
+pub fn signals(wanted: &[Signal]) -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset initializes the whole set, sigaddset then works on that initialized set
+    // and refuses numbers that are no signals.
+    let set = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for signal in wanted {
+            libc::sigaddset(set.as_mut_ptr(), signal.as_raw());
+        }
+        set.assume_init()
+    };
+    // SAFETY: `set` is an initialized signal set; no previous set is asked for.
+    let result = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, ptr::null_mut()) };
+    if result != 0 {
+        return Err(io::Error::from_raw_os_error(result));
+    }
+    // SAFETY: -1 asks for a new descriptor, `set` is an initialized signal set.
+    let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The signals that have come, from the file of [`signals`].
+pub fn take_signals(signals: &OwnedFd) -> Vec<Signal> {
+    /// Bytes of `struct signalfd_siginfo`; the signal's number comes first.
+    const SIGNAL_BYTES: usize = 128;
+    let mut bytes = [0; SIGNAL_BYTES * 8];
+    let length = rustix::io::read(signals, &mut bytes[..]).unwrap_or(0);
+    let messages = bytes.get(..length).unwrap_or_default().chunks_exact(SIGNAL_BYTES);
+    let numbers = messages.filter_map(|message| message.first_chunk());
+    numbers.filter_map(|number| Signal::from_named_raw(i32::from_ne_bytes(*number))).collect()
 }

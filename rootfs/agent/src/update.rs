@@ -2,8 +2,9 @@
 //! `iota rollback`. The edge around [`apply`](crate::apply) and `ondisk::slot_change`: finds the
 //! disk, takes the lock, says what happened.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ondisk::boot_args::BootArgs;
@@ -14,11 +15,16 @@ use ondisk::trust::{self, Trust};
 use rustix::fs::{Advice, fadvise};
 use serde_json::{Value, json};
 
-use crate::apply::{self, Left, Progress, Rules, Source};
+use crate::apply::{self, Left, Rules, Source, Until};
 use crate::memory_limit::Limited;
+use crate::online::{roots, session};
 use crate::own_disk::{Devices, Lock, OwnDisk};
 use crate::read_ahead::ReadAhead;
 use crate::stick::Stick;
+
+pub mod lines;
+
+pub use lines::Lines;
 
 /// Where this program finds what it needs to know.
 #[derive(Clone, Debug)]
@@ -33,6 +39,8 @@ pub struct Facts {
     pub run: PathBuf,
     /// The control group that groups of ours are made in.
     pub groups: PathBuf,
+    /// What updates from a server need to know.
+    pub online: session::Places,
 }
 
 impl Default for Facts {
@@ -43,6 +51,7 @@ impl Default for Facts {
             trust: trust::PATH.into(),
             run: "/run/iota".into(),
             groups: "/sys/fs/cgroup/services".into(),
+            online: session::Places::default(),
         }
     }
 }
@@ -53,10 +62,12 @@ impl Facts {
         BootArgs::parse(&read(&self.command_line)?).map_err(|error| error.to_string())
     }
 
-    /// What this system takes for an update.
+    /// What this system takes for an update, with the newest trust root that it has come to know.
     pub fn trust(&self) -> Result<Trust, String> {
         let text = read(&self.trust)?;
-        Trust::parse(&text).map_err(|error| format!("{}: {error}", self.trust.display()))
+        let trust =
+            Trust::parse(&text).map_err(|error| format!("{}: {error}", self.trust.display()))?;
+        Ok(Trust { root: roots::kept(&self.online.trust_roots, trust.root), ..trust })
     }
 }
 
@@ -73,6 +84,8 @@ const INSTALL_MEMORY_BYTES: u64 = 24 << 20;
 pub enum Change {
     /// Install the bundle of a file, `-` for standard input, `usb:` or `usb:PATH` for a stick.
     Install(String),
+    /// Bring what the server offers, and install it if that is wanted.
+    InstallOffered(Until),
     /// Give up the update that waits.
     Cancel,
     /// Keep the system that runs.
@@ -106,6 +119,26 @@ impl Outcome {
             Self::Done(..) => 0,
             Self::Nothing(_) => 1,
             Self::Failed { .. } => 2,
+        }
+    }
+
+    /// Of an installation that did not come to its end.
+    pub fn of<E: std::fmt::Display>(error: &apply::Error<E>) -> Self {
+        if error.is_nothing_to_do() {
+            return Self::Nothing(error.to_string());
+        }
+        Self::Failed {
+            error: error.to_string(),
+            hint: error.hint().map(str::to_owned),
+            left: match error.left {
+                Left::Untouched => Some("nothing was changed"),
+                Left::Empty => {
+                    Some("the other slot is empty now; the running system is not affected")
+                }
+                Left::Unsure => {
+                    Some("the record could not be written; the running system is not affected")
+                }
+            },
         }
     }
 
@@ -160,8 +193,8 @@ impl From<String> for Outcome {
     }
 }
 
-/// Makes a change; progress goes to `lines`, a line a step.
-pub fn run(change: &Change, facts: &Facts, lines: &mut dyn Write) -> Outcome {
+/// Makes a change; what goes on meanwhile is told in `lines`.
+pub fn run(change: &Change, facts: &Facts, lines: &mut Lines<'_>) -> Outcome {
     let result = Lock::take(&facts.run.join("update.lock")).and_then(|lock| {
         let boot = facts.boot()?;
         let disk = OwnDisk::open_to_write(&facts.devices, &boot)?;
@@ -173,13 +206,10 @@ pub fn run(change: &Change, facts: &Facts, lines: &mut dyn Write) -> Outcome {
     };
     match change {
         Change::Install(source) => {
-            let limited = Limited::enter(&facts.groups.join("update"), INSTALL_MEMORY_BYTES);
-            if let Err(error) = &limited {
-                // An update matters more than what it takes.
-                let _ = writeln!(lines, "memory is not limited: {error}");
-            }
-            let peak = || limited.as_ref().ok().and_then(Limited::peak_bytes);
-            install(source, facts, &mut disk, lines).with("peak-memory-bytes", peak)
+            in_little_memory(facts, lines, |lines| install(source, facts, &mut disk, lines))
+        }
+        Change::InstallOffered(until) => {
+            in_little_memory(facts, lines, |lines| install_offered(facts, &mut disk, *until, lines))
         }
         Change::Cancel => {
             let done = |slot: Slot| format!("the update in slot {} is given up", slot.other());
@@ -199,6 +229,20 @@ pub fn run(change: &Change, facts: &Facts, lines: &mut dyn Write) -> Outcome {
     }
 }
 
+fn in_little_memory(
+    facts: &Facts,
+    lines: &mut Lines<'_>,
+    work: impl FnOnce(&mut Lines<'_>) -> Outcome,
+) -> Outcome {
+    let limited = Limited::enter(&facts.groups.join("update"), INSTALL_MEMORY_BYTES);
+    if let Err(error) = &limited {
+        // An update matters more than what it takes.
+        lines.say(&format!("memory is not limited: {error}"));
+    }
+    let outcome = work(lines);
+    outcome.with("peak-memory-bytes", || limited.as_ref().ok().and_then(Limited::peak_bytes))
+}
+
 fn change_record(
     disk: &mut OwnDisk,
     rule: impl FnOnce(&Record, Slot) -> Result<Record, Refused>,
@@ -216,7 +260,7 @@ fn change_record(
     }
 }
 
-fn install(source: &str, facts: &Facts, disk: &mut OwnDisk, lines: &mut dyn Write) -> Outcome {
+fn install(source: &str, facts: &Facts, disk: &mut OwnDisk, lines: &mut Lines<'_>) -> Outcome {
     let trust = match facts.trust() {
         Ok(trust) => trust,
         Err(message) => return message.into(),
@@ -256,11 +300,10 @@ fn install_from(
     source: Source<ReadAhead>,
     trust: &Trust,
     disk: &mut OwnDisk,
-    lines: &mut dyn Write,
+    lines: &mut Lines<'_>,
 ) -> Outcome {
-    let rules = Rules { board: &trust.board, profile: trust.profile, keys: &trust.keys };
-    let mut shown = Shown::default();
-    let mut progress = |step| shown.show(step, lines);
+    let rules = Rules { board: &trust.board, profile: trust.profile, trust: &trust.root };
+    let mut progress = |step| lines.show(step);
     let installed = apply::install(&mut disk.device, &disk.place, &rules, source, &mut progress);
     match installed {
         Ok(apply::Installed { slot, version, image_bytes, kept_bytes }) => {
@@ -274,45 +317,19 @@ fn install_from(
             });
             Outcome::Done(text, facts)
         }
-        Err(error) if error.is_nothing_to_do() => Outcome::Nothing(error.to_string()),
-        Err(error) => Outcome::Failed {
-            error: error.to_string(),
-            hint: error.hint().map(str::to_owned),
-            left: match error.left {
-                Left::Untouched => Some("nothing was changed"),
-                Left::Empty => {
-                    Some("the other slot is empty now; the running system is not affected")
-                }
-                Left::Unsure => {
-                    Some("the record could not be written; the running system is not affected")
-                }
-            },
-        },
+        Err(error) => Outcome::of(&error),
     }
 }
 
-/// Prints a line for every tenth of the way.
-#[derive(Default)]
-struct Shown {
-    last: Option<(&'static str, u64)>,
-}
-
-impl Shown {
-    fn show(&mut self, step: Progress, lines: &mut dyn Write) {
-        let (word, done, kept, total) = match step {
-            Progress::Writing { done, kept, total } => ("writing", done, kept, total),
-            Progress::ReadingBack { done, total } => ("reading back", done, 0, total),
-        };
-        let tenths = (done * 10).checked_div(total).unwrap_or(10);
-        if self.last == Some((word, tenths)) {
-            return;
-        }
-        self.last = Some((word, tenths));
-        let mb = |bytes: u64| bytes / 1_000_000;
-        let kept =
-            if kept == 0 { String::new() } else { format!(", {} MB were there already", mb(kept)) };
-        // Nobody has to listen.
-        let _ =
-            writeln!(lines, "{word} {} % ({} of {} MB{kept})", tenths * 10, mb(done), mb(total));
-    }
+fn install_offered(
+    facts: &Facts,
+    disk: &mut OwnDisk,
+    until: Until,
+    lines: &mut Lines<'_>,
+) -> Outcome {
+    // Written to by two who tell of the same thing.
+    let lines = RefCell::new(lines);
+    let mut progress = |step| lines.borrow_mut().show(step);
+    let mut say = |line: &str| lines.borrow_mut().say(line);
+    session::install(facts, disk, until, &mut progress, &mut say)
 }

@@ -50,6 +50,8 @@ pub enum Cause<E> {
     },
     /// A development system for a device in the field.
     Profile(Profile),
+    /// Its publisher has taken it back for good.
+    Revoked(String),
     /// This system runs already: nothing to do.
     AlreadyRunning(String),
     /// This system waits already for the next start: nothing to do.
@@ -145,6 +147,7 @@ impl<E: fmt::Display> fmt::Display for Cause<E> {
             Self::Profile(profile) => {
                 write!(f, "this device runs release systems only, the bundle is for {profile}")
             }
+            Self::Revoked(version) => write!(f, "{version} was revoked by its publisher"),
             Self::AlreadyRunning(version) => write!(f, "{version} is running already"),
             Self::AlreadyStaged(version) => write!(f, "{version} waits for the next start already"),
             Self::Change(refused) => fmt::Display::fmt(refused, f),

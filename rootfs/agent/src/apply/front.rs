@@ -2,11 +2,12 @@
 //! against what this device takes.
 use std::io::{self, Read};
 
-use ondisk::bundle::{self, Blob, HEADER_BYTES, Header, Index};
-use ondisk::keyring::Keyring;
+use ondisk::bundle::{self, Blob, Group, HEADER_BYTES, Header, Index};
+use ondisk::digest::Digest;
 use ondisk::manifest::{self, Manifest, Profile};
+use ondisk::trust_root::TrustRoot;
 
-use super::{Cause, Rules, bytes_in_memory};
+use super::{Cause, ChunkList, Place, Rules, bytes_in_memory};
 
 /// Where a bundle comes from.
 #[derive(Debug)]
@@ -20,10 +21,11 @@ pub struct Source<S> {
 
 /// The verified front of a bundle.
 ///
-/// Holding one proves: a trusted key signed header and slot manifest; the system is for this board
-/// and profile and fits the slot; the index is the one that the header lists and describes the
-/// image that the manifest lists; the source has the right length, if that is known.
-pub(super) struct Front {
+/// Holding one proves: enough trusted keys signed header and slot manifest, and it is not revoked;
+/// the system is for this board and profile and fits the slot; the index is the one that the header
+/// lists and describes the image that the manifest lists; the source has the right length, if that
+/// is known.
+pub struct Front {
     pub(super) header: Header,
     pub(super) manifest: Manifest,
     /// The manifest in its envelope.
@@ -33,29 +35,78 @@ pub(super) struct Front {
 
 impl Front {
     /// Reads up to the stream; also gives back the source, which stands there.
-    pub(super) fn read<S: Read, E>(
+    pub fn read<S: Read, E>(
         source: Source<S>,
         rules: &Rules<'_>,
-        slot_bytes: u64,
+        place: &Place,
     ) -> Result<(Self, S), Cause<E>> {
+        let slot_bytes = place.target_extent().length;
         let Source { mut bytes, length } = source;
-        let header = read_header(&mut bytes, rules.keys)?;
+        let mut area = [0; HEADER_BYTES];
+        read_exact(&mut bytes, &mut area)?;
+        let (slot_manifest, trust) = read_slot_manifest(&mut bytes, &area, rules.trust)?;
+        let header = open_header(&area, &trust)?;
         let fields = header.fields();
         check_length(&header, length)?;
-        let slot_manifest = read_blob(&mut bytes, "slot manifest", &fields.slot_manifest)?;
-        let manifest = open_manifest(&slot_manifest, rules.keys, slot_bytes)?;
+        fields.slot_manifest.check("slot manifest", &slot_manifest).map_err(Cause::Bundle)?;
+        let manifest = open_manifest(&slot_manifest, &trust, slot_bytes)?;
         check_manifest(&manifest, rules)?;
+        if trust.revokes(&fields.slot_manifest.sha256) {
+            return Err(Cause::Revoked(manifest.version.clone()));
+        }
         header.check_manifest(&manifest).map_err(Cause::Bundle)?;
         let index = read_blob(&mut bytes, "index", &fields.index)?;
         let index = Index::decode(&header, &index).map_err(Cause::Bundle)?;
         Ok((Self { header, manifest, slot_manifest, index }, bytes))
     }
+
+    /// The header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What the slot will say about itself.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The release's identity.
+    pub fn release(&self) -> Digest {
+        Digest::of(&self.slot_manifest)
+    }
+
+    /// The groups of the image.
+    pub fn groups(&self) -> &[Group] {
+        &self.index.groups
+    }
+
+    /// What the chunks of the bundle's stream have to be.
+    pub fn chunks(&self) -> ChunkList {
+        ChunkList::new(&self.header, self.index.chunks.clone())
+    }
 }
 
-fn read_header<E>(source: &mut impl Read, keys: &Keyring) -> Result<Header, Cause<E>> {
-    let mut area = [0; HEADER_BYTES];
-    read_exact(source, &mut area)?;
-    let found = bundle::Unverified::parse(&area).and_then(|found| found.verify(keys));
+/// The slot manifest, and the newest trust root that the device's leads to with those behind it.
+///
+/// Its length, a limited one, is all that is taken of the header before that is verified: a device
+/// that knows only old keys finds the way to the new ones here.
+fn read_slot_manifest<E>(
+    source: &mut impl Read,
+    area: &[u8; HEADER_BYTES],
+    trust: &TrustRoot,
+) -> Result<(Vec<u8>, TrustRoot), Cause<E>> {
+    let header = bundle::Unverified::parse(area).and_then(|found| found.header_unverified());
+    let length = header.map_err(Cause::Bundle)?.fields().slot_manifest.length;
+    let mut bytes = vec![0; bytes_in_memory(length)];
+    read_exact(source, &mut bytes)?;
+    let found = manifest::Unverified::parse(&bytes).and_then(|found| found.follow(trust));
+    // Whatever is wrong with them is told once it is known that they are what was signed.
+    let trust = found.unwrap_or_else(|_| trust.clone());
+    Ok((bytes, trust))
+}
+
+fn open_header<E>(area: &[u8; HEADER_BYTES], trust: &TrustRoot) -> Result<Header, Cause<E>> {
+    let found = bundle::Unverified::parse(area).and_then(|found| found.verify(trust));
     let (header, _) = found.map_err(Cause::Bundle)?;
     Ok(header)
 }
@@ -83,12 +134,12 @@ fn read_blob<E>(
 
 fn open_manifest<E>(
     envelope: &[u8],
-    keys: &Keyring,
+    trust: &TrustRoot,
     slot_bytes: u64,
 ) -> Result<Manifest, Cause<E>> {
     let found = manifest::Unverified::parse(envelope);
     let (manifest, _) =
-        found.and_then(|found| found.verify(keys, slot_bytes)).map_err(Cause::Manifest)?;
+        found.and_then(|found| found.verify(trust, slot_bytes)).map_err(Cause::Manifest)?;
     Ok(manifest)
 }
 

@@ -4,7 +4,8 @@
 //! group of blocks (at most 256 KiB).
 use std::mem;
 
-use ondisk::bundle::{Header, MAX_GROUP_BLOCKS};
+use ondisk::bundle::{Group, Header, MAX_GROUP_BLOCKS};
+use ondisk::device::ReadAt;
 use ondisk::layout::BLOCK_BYTES;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use ruzstd::io as zstd_io;
@@ -12,17 +13,17 @@ use ruzstd::io as zstd_io;
 use ruzstd::io::Read as DecoderRead;
 
 use super::chunks::{CheckedChunks, ChunkError};
-use super::{Cause, bytes_in_memory};
+use super::{Cause, Groups, bytes_in_memory};
 
 /// What the stream unpacks to.
-pub(super) struct Unpacked<C: CheckedChunks> {
+pub struct Unpacked<C: CheckedChunks> {
     decoder: StreamingDecoder<Packed<C>, FrameDecoder>,
     group: Vec<u8>,
 }
 
 impl<C: CheckedChunks> Unpacked<C> {
     /// Reads the first chunk and prepares the decoder.
-    pub(super) fn new<E>(chunks: C, header: &Header) -> Result<Self, Cause<E>> {
+    pub fn new<E>(chunks: C, header: &Header) -> Result<Self, Cause<E>> {
         let mut packed =
             Packed { chunks, chunk: Vec::new(), position: 0, ended: false, failure: None };
         // Before the decoder asks, so that a wrong first chunk is told as what it is.
@@ -36,9 +37,18 @@ impl<C: CheckedChunks> Unpacked<C> {
         Ok(Self { decoder, group })
     }
 
-    /// The next `bytes` bytes; at most those of the largest group.
-    pub(super) fn next<E>(&mut self, bytes: u64) -> Result<&[u8], Cause<E>> {
-        let length = bytes_in_memory(bytes).min(self.group.len());
+    /// What stopped the decoder: the source's own trouble, if there was any.
+    fn cause<E>(&mut self, error: &zstd_io::Error) -> Cause<E> {
+        match self.decoder.get_mut().failure.take() {
+            Some(failure) => failure.cause(),
+            None => Cause::Unpack(error.to_string()),
+        }
+    }
+}
+
+impl<C: CheckedChunks> Groups for Unpacked<C> {
+    fn next<D: ReadAt>(&mut self, _: &D, group: &Group) -> Result<&[u8], Cause<D::Error>> {
+        let length = bytes_in_memory(group.bytes()).min(self.group.len());
         let mut filled = 0;
         while filled < length {
             match DecoderRead::read(&mut self.decoder, &mut self.group[filled..length]) {
@@ -50,8 +60,7 @@ impl<C: CheckedChunks> Unpacked<C> {
         Ok(&self.group[..length])
     }
 
-    /// Whether stream and source end here.
-    pub(super) fn finish<E>(mut self) -> Result<(), Cause<E>> {
+    fn finish<E>(mut self) -> Result<(), Cause<E>> {
         match DecoderRead::read(&mut self.decoder, &mut [0]) {
             Ok(0) => {}
             Ok(_) => return Err(Cause::UnpackedLength("unpacks to too many bytes")),
@@ -65,14 +74,6 @@ impl<C: CheckedChunks> Unpacked<C> {
             Ok(()) if packed.chunk.is_empty() => Ok(()),
             Ok(()) => Err(Cause::UnpackedLength("goes on after its end")),
             Err(failure) => Err(failure.cause()),
-        }
-    }
-
-    /// What stopped the decoder: the source's own trouble, if there was any.
-    fn cause<E>(&mut self, error: &zstd_io::Error) -> Cause<E> {
-        match self.decoder.get_mut().failure.take() {
-            Some(failure) => failure.cause(),
-            None => Cause::Unpack(error.to_string()),
         }
     }
 }

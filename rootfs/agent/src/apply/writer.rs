@@ -38,6 +38,11 @@ impl<'a, D: WriteAt> Writer<'a, D> {
         Self { disk, slot, done: 0, written, batch, found: Vec::new(), misses: 0 }
     }
 
+    /// What the slot is a part of. The last groups may not be there yet.
+    pub(super) fn disk(&self) -> &D {
+        self.disk
+    }
+
     /// Bytes that were put here.
     pub(super) fn done(&self) -> u64 {
         self.done

@@ -13,7 +13,7 @@ use ondisk::system::Container;
 use serde_json::{Map, Value, json};
 
 use super::exec::console_body;
-use super::{Attached, Engine, Exec, Found, Listed, State};
+use super::{Attached, Engine, Exec, Found, Listed, Member, State};
 use crate::client::{self, Content, Error, Request, Response, Result, escape};
 use crate::time::Moment;
 
@@ -30,12 +30,19 @@ pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(30 * 60);
 #[derive(Clone, Debug)]
 pub struct Docker {
     socket: PathBuf,
+    /// Podman, which answers while it is asked and has no process otherwise.
+    pub(super) is_podman: bool,
 }
 
 impl Docker {
     /// Names the socket; nothing is opened yet.
     pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned() }
+        Self { socket: socket.to_owned(), is_podman: false }
+    }
+
+    /// The same, of Podman.
+    pub fn podman(socket: &Path) -> Self {
+        Self { is_podman: true, ..Self::new(socket) }
     }
 
     pub(super) fn get(&self, target: &str) -> Result<Value> {
@@ -113,6 +120,9 @@ impl Engine for Docker {
     }
 
     fn holds_lost_port(&self, refusal: &Error) -> Result<bool> {
+        if self.is_podman {
+            return Ok(false);
+        }
         let Some(port) = refused_port(refusal) else { return Ok(false) };
         let running = self.get("/containers/json")?;
         let containers = running.as_array().ok_or_else(|| senseless("no list of containers"))?;
@@ -125,6 +135,10 @@ impl Engine for Docker {
     }
 
     fn output(&self, name: &str, after: Option<Moment>) -> Result<Box<dyn Read>> {
+        if self.is_podman {
+            // A connection that is held would keep Podman's process.
+            return self.follow_file(name, after);
+        }
         let since = after.map(|moment| format!("&since={}", moment.next())).unwrap_or_default();
         let target = format!(
             "/containers/{}/logs?follow=1&stdout=1&stderr=1&timestamps=1{since}",
@@ -163,6 +177,26 @@ impl Engine for Docker {
 
     fn exit_code(&self, exec: &str) -> Result<i64> {
         self.exit_code_of(exec)
+    }
+
+    fn members(&self, project: &str) -> Result<Vec<Member>> {
+        self.members_of(project)
+    }
+
+    fn name_image(&self, id: &str, name: &str) -> Result<()> {
+        self.tag_image(id, name)
+    }
+
+    fn stacks(&self) -> Result<Vec<(String, Vec<String>)>> {
+        self.layers_of_images()
+    }
+
+    fn runs_on_demand(&self) -> bool {
+        self.is_podman
+    }
+
+    fn resume(&self) -> Result<()> {
+        if self.is_podman { self.start_kept() } else { Ok(()) }
     }
 
     fn list(&self) -> Result<Vec<Listed>> {

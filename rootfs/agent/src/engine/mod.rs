@@ -1,7 +1,8 @@
 //! What the agent asks of a container engine, whatever its API.
 //!
-//! `api` in the system description picks the implementation. Docker and Podman speak the same API;
-//! another one (containerd) becomes another module here and nothing else changes.
+//! `api` in the system description picks the implementation. Docker and Podman speak the same API
+//! but for what `podman` (the module) says; another one (containerd) becomes another module here
+//! and nothing else changes.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,6 +14,8 @@ use crate::time::Moment;
 
 mod docker;
 mod exec;
+mod podman;
+mod project;
 
 pub use docker::Docker;
 pub use exec::{Attached, Exec};
@@ -78,6 +81,23 @@ pub trait Engine: Send + Sync {
     /// With what it ended.
     fn exit_code(&self, exec: &str) -> Result<i64>;
 
+    /// The containers of a Compose project, running or not.
+    fn members(&self, project: &str) -> Result<Vec<Member>>;
+
+    /// Gives an image one more name.
+    fn name_image(&self, id: &str, name: &str) -> Result<()>;
+
+    /// The id of every image, and its layers, the lowest first.
+    fn stacks(&self) -> Result<Vec<(String, Vec<String>)>>;
+
+    /// Whether nothing of it runs but while it is asked: it keeps no time and starts nothing by
+    /// itself.
+    fn runs_on_demand(&self) -> bool;
+
+    /// At the start of the device: containers that are to run always run again. An engine that runs
+    /// all the time has done that by itself.
+    fn resume(&self) -> Result<()>;
+
     /// All containers, running or not.
     fn list(&self) -> Result<Vec<Listed>>;
 }
@@ -110,6 +130,23 @@ pub enum State {
     Ended,
 }
 
+/// A container of a Compose project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its service.
+    pub service: String,
+    /// One word: `running`, `exited`…
+    pub state: String,
+    /// What its health check says, if it has one: `starting`, `healthy`, `unhealthy`.
+    pub health: Option<String>,
+    /// With what its program ended, when it does not run.
+    pub exit_code: i64,
+    /// How often the engine has started it again.
+    pub restarts: u64,
+    /// Whether the engine starts it again even when it ends well.
+    pub restarts_always: bool,
+}
+
 /// A line of the list of containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -127,6 +164,7 @@ pub struct Listed {
 pub fn open(api: &str, socket: &Path) -> Option<Box<dyn Engine>> {
     match api {
         "docker" => Some(Box::new(Docker::new(socket))),
+        "podman" => Some(Box::new(Docker::podman(socket))),
         _ => None,
     }
 }

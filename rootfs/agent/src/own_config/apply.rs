@@ -8,8 +8,8 @@ use std::path::Path;
 use config::Config;
 use ondisk::system::System;
 
-use super::Places;
-use crate::files;
+use super::{Places, outside};
+use crate::{files, wifi};
 
 /// Makes it hold as far as a running system can; says what it could not.
 pub fn everything(
@@ -22,6 +22,7 @@ pub fn everything(
     let mut troubles = Vec::from_iter(hostname.err().map(|error| format!("host name: {error}")));
     troubles.extend(sysctls(places, config));
     troubles.extend(daemons(places, config));
+    troubles.extend(outside::write(places, config));
     troubles
 }
 
@@ -45,11 +46,14 @@ fn set(path: &Path, value: &str) -> io::Result<()> {
     Err(io::Error::other(format!("the kernel made {} of it", now.trim())))
 }
 
-/// Writes what dhcpcd and chronyd are started with; says what could not be written.
+/// Writes what dhcpcd, wpa_supplicant and chronyd are started with; says what could not be written.
 pub fn daemons(places: &Places, config: &Config) -> Vec<String> {
     let network = derive(&places.dhcpcd, &places.network, |base| dhcpcd(base, config));
+    // Passwords are in it.
+    let wifi = files::replace(&places.wifi, wifi::file(config).as_bytes(), 0o600);
+    let wifi = wifi.map_err(|error| format!("{}: {error}", places.wifi.display()));
     let time = derive(&places.chrony, &places.time, |base| chrony(base, config));
-    network.err().into_iter().chain(time.err()).collect()
+    [network, wifi, time].into_iter().filter_map(Result::err).collect()
 }
 
 /// A daemon's file: the root's own, changed as the owner wants it.

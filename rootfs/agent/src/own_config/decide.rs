@@ -6,13 +6,13 @@
 //! word as long as the boot partition has the file that it was based on; another good file there,
 //! or its removal, came later and ends the change.
 
-use std::fmt;
-
+use config::import::Origin;
 use config::{Config, FILE_NAME};
 
 use super::device::{Base, Device};
 
 /// What the boot partition has.
+#[allow(clippy::large_enum_variant)] // one of them is made at a start
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A good file, and its bytes.
@@ -26,6 +26,7 @@ pub enum Found {
 }
 
 /// What the data partition has of the last good one.
+#[allow(clippy::large_enum_variant)] // one of them is made at a start
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// A good copy, and its bytes.
@@ -68,14 +69,19 @@ impl Source {
     }
 }
 
-/// For people.
-impl fmt::Display for Source {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Source {
+    /// For people; the origin is that of the text, if it was made of files that others wrote.
+    pub fn describe(self, origin: Option<&Origin>) -> String {
+        let file = origin.map_or(FILE_NAME, |origin| &origin.files);
         match self {
-            Self::File => out.write_str(FILE_NAME),
-            Self::Device => out.write_str("changed on the device"),
-            Self::LastGood => write!(out, "copy of the last good {FILE_NAME}"),
-            Self::Defaults => out.write_str("defaults"),
+            Self::File if origin.is_some() => format!("imported from {file}"),
+            Self::File => file.to_owned(),
+            Self::Device if origin.is_some() => {
+                format!("changed on the device, at first imported from {file}")
+            }
+            Self::Device => "changed on the device".to_owned(),
+            Self::LastGood => format!("copy of the last good {file}"),
+            Self::Defaults => "defaults".to_owned(),
         }
     }
 }
@@ -186,9 +192,14 @@ fn what_held(found: Found, kept: Kept, troubles: &mut Vec<String>) -> (Config, V
 }
 
 impl Decision {
+    /// What the console says of files that others wrote, as far as it does not hold.
+    pub fn left_out(&self) -> Vec<String> {
+        Origin::of(&self.text).map(|origin| origin.left_out).unwrap_or_default()
+    }
+
     /// What the console says.
     pub fn line(&self) -> String {
-        let source = self.source;
+        let source = self.source.describe(Origin::of(&self.text).as_ref());
         match &self.problem {
             Some(problem) => format!("config: ERROR: {problem}; in force: {source}"),
             None => format!("config: {source}"),

@@ -13,6 +13,7 @@
 use std::fmt;
 
 use config::Config;
+use config::import::Origin;
 use ondisk::digest::Digest;
 
 /// What the boot partition had when something was changed.
@@ -27,9 +28,12 @@ pub enum Base {
 }
 
 impl Base {
-    /// Of these bytes.
+    /// Of these bytes. A text that was made of other files stands for those: another system may
+    /// make another text of the same, and nobody has changed anything then.
     pub fn of(bytes: &[u8]) -> Self {
-        Self::File(Digest::of(bytes))
+        let origin = std::str::from_utf8(bytes).ok().and_then(Origin::of);
+        let seed = origin.and_then(|origin| Digest::from_hex(&origin.fingerprint));
+        Self::File(seed.unwrap_or_else(|| Digest::of(bytes)))
     }
 
     /// Reads what is printed.
@@ -53,6 +57,7 @@ impl fmt::Display for Base {
 }
 
 /// What the data partition has of it.
+#[allow(clippy::large_enum_variant)] // one of them is made at a start
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Device {
     /// A good text.

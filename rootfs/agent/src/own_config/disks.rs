@@ -10,7 +10,9 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use config::import::{Name, Seed};
 use config::{Config, FILE_NAME, READ_BYTES};
+use ondisk::digest::Digest;
 use ondisk::layout::Slot;
 use rustix::fs::statfs;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -23,7 +25,7 @@ use crate::update::Facts;
 /// What an editor on Windows makes of the name when endings are hidden.
 const WRONG_NAME: &str = "iota.toml.txt";
 
-/// The owner's file; `None` if the partition has none.
+/// The owner's file, or what others wrote as one; `None` if the partition has neither.
 pub fn read_file(facts: &Facts) -> Result<Option<Vec<u8>>, String> {
     read_from(Mounted::boot_partition(facts, Use::Read)?.path())
 }
@@ -84,15 +86,34 @@ impl Drop for Mounted {
     }
 }
 
-/// The file in the top directory of a mounted boot partition.
+/// The file in the top directory of a mounted boot partition, or the text that files of cloud-init
+/// or Raspberry Pi Imager come to.
 pub fn read_from(directory: &Path) -> Result<Option<Vec<u8>>, String> {
     match read_whole(&directory.join(FILE_NAME)).map_err(|error| error.to_string())? {
         Some(bytes) => Ok(Some(bytes)),
         None if directory.join(WRONG_NAME).exists() => {
             Err(format!("it is named {WRONG_NAME}: take away the `.txt`"))
         }
-        None => Ok(None),
+        None => import_from(directory),
     }
+}
+
+/// A seed that is wrong is no seed: its error keeps in force what held before.
+fn import_from(directory: &Path) -> Result<Option<Vec<u8>>, String> {
+    let mut seed = Seed::default();
+    for name in Name::ALL {
+        let read = read_whole(&directory.join(name.as_str()));
+        let bytes = read.map_err(|error| format!("{}: {error}", name.as_str()))?;
+        bytes.into_iter().for_each(|bytes| seed.add(name, bytes));
+    }
+    if seed.is_empty() {
+        return Ok(None);
+    }
+    let imported = seed.read().map_err(|error| format!("there is none, and {error}"))?;
+    let text = imported.text(&Digest::of(&seed.bytes()).to_string());
+    // What is kept is read again at the next start, by the one check.
+    Config::parse(text.as_bytes()).map_err(|problems| format!("what was imported: {problems}"))?;
+    Ok(Some(text.into_bytes()))
 }
 
 /// The bytes of a file, a few more than it may have at most; `None` if there is none.

@@ -11,6 +11,9 @@ pub enum Daemon {
     /// dhcpcd gives back all addresses, ends, and is started anew by PID 1 (SIGALRM): addresses
     /// that are left from before would stay beside the new ones, as its file says `persistent`.
     NetworkAnew,
+    /// wpa_supplicant reads its file again, and leaves and joins networks (SIGHUP); while nothing
+    /// was to be joined, the program that waits in its place ends and is started anew.
+    WifiAgain,
     /// avahi-daemon ends and is started anew by PID 1 (SIGTERM): it answers to the name it finds.
     NamesAnew,
     /// chronyd ends and is started anew by PID 1 (SIGTERM): it reads its file only then.
@@ -35,15 +38,19 @@ impl Effects {
     pub fn of(before: &Config, after: &Config) -> Self {
         let keys = before.differences(after);
         let touches = |start: &str| keys.iter().any(|key| key.starts_with(start));
+        // Which network a radio is in, dhcpcd notices by itself.
+        let is_wifi = |key: &String| key.starts_with("network.wifi");
+        let addresses = |key: &String| key.starts_with("network.") && !is_wifi(key);
         let network = match () {
-            () if touches("network.") => Some(Daemon::NetworkAnew),
+            () if keys.iter().any(addresses) => Some(Daemon::NetworkAnew),
             // The name is told to DHCP servers.
             () if touches("hostname") => Some(Daemon::NetworkAgain),
             () => None,
         };
         let names = touches("hostname").then_some(Daemon::NamesAnew);
-        let time = touches("time.").then_some(Daemon::TimeAnew);
-        let daemons = network.into_iter().chain(names).chain(time).collect();
+        let time = touches("time.servers").then_some(Daemon::TimeAnew);
+        let wifi = keys.iter().any(is_wifi).then_some(Daemon::WifiAgain);
+        let daemons = network.into_iter().chain(wifi).chain(names).chain(time).collect();
         let (later, now): (_, Vec<String>) =
             keys.into_iter().partition(|key| waits(key, before, after));
         let keys = now.iter().any(|key| key == "ssh.keys");
@@ -53,11 +60,14 @@ impl Effects {
 
 /// The window is that of the next trial, which begins with a start. What a setting of the kernel
 /// was before somebody chose another is known to no one but a kernel that starts. A server that
-/// had no keys at its start has ended; one that runs looks at them for each login.
+/// had no keys at its start has ended; one that runs looks at them for each login. So it is with
+/// whoever looks for updates. Containers and the engine get their environment when they start.
 fn waits(key: &str, before: &Config, after: &Config) -> bool {
     key.starts_with("health.")
+        || ["time.zone", "proxy.", "ca."].iter().any(|start| key.starts_with(start))
         || key.starts_with("sysctl.") && after.value(key).is_empty()
         || key == "ssh.keys" && before.ssh_keys().is_empty()
+        || key == "update.source" && before.update().source().is_none()
 }
 
 /// Whether two configurations mean the same network.
@@ -71,7 +81,10 @@ mod tests {
 
     const HOST: &str = "hostname = \"a\"\n";
     const DNS: &str = "[network]\ndns = [\"10.0.0.1\"]\n";
+    const WIFI: &str = "[[network.wifi]]\nssid = \"a\"\nsecurity = \"open\"\n";
     const TIME: &str = "[time]\nservers = [\"10.0.0.1\"]\n";
+    const ZONE: &str = "[time]\nzone = \"UTC\"\n";
+    const PROXY: &str = "[proxy]\nhttp = \"http://p\"\n";
     const HEALTH: &str = "[health]\nwindow-s = 90\n";
     const KERNEL: &str = "[sysctl]\nvm.swappiness = 1\n";
     const NOTHING: &str = "# nothing\n";
@@ -91,7 +104,10 @@ mod tests {
             (HOST, NOTHING, vec![name], vec![], again()),
             (NOTHING, DNS, vec![dns], vec![], vec![Daemon::NetworkAnew]),
             (HOST, DNS, vec![dns, name], vec![], anew()),
+            (WIFI, NOTHING, vec!["network.wifi.a.security"], vec![], vec![Daemon::WifiAgain]),
             (TIME, NOTHING, vec!["time.servers"], vec![], vec![Daemon::TimeAnew]),
+            (NOTHING, ZONE, vec![], vec!["time.zone"], vec![]),
+            (NOTHING, PROXY, vec![], vec!["proxy.http"], vec![]),
             (NOTHING, HEALTH, vec![], vec!["health.window-s"], vec![]),
             (NOTHING, KERNEL, vec!["sysctl.vm.swappiness"], vec![], vec![]),
             (KERNEL, NOTHING, vec![], vec!["sysctl.vm.swappiness"], vec![]),
@@ -127,5 +143,6 @@ mod tests {
     fn only_keys_of_the_network_make_another_network() {
         assert!(same_network(&config(HOST), &config(TIME)));
         assert!(!same_network(&config(HOST), &config(DNS)));
+        assert!(!same_network(&config(HOST), &config(WIFI)));
     }
 }

@@ -8,6 +8,17 @@ use serde_json::{Value, json};
 
 use super::{Places, Report, window_s};
 
+/// What is printed in place of a password.
+const SECRET: &str = "(secret; --secrets shows it)";
+
+/// Values of a key as they may be printed: without passwords, unless they are asked for.
+pub fn shown(key: &Key, values: Vec<String>, secrets: bool) -> Vec<String> {
+    match key.is_secret() && !secrets {
+        true => values.iter().map(|_| SECRET.to_owned()).collect(),
+        false => values,
+    }
+}
+
 /// The values of a key that are in force; none where the network or nobody says.
 pub fn values(key: &Key, places: &Places, report: &Report, system: &System) -> Vec<String> {
     let (path, health) = (key.path(), system.health.as_ref());
@@ -27,13 +38,21 @@ pub fn values(key: &Key, places: &Places, report: &Report, system: &System) -> V
 }
 
 /// Every key that has a value of the owner or the image, with its values.
-pub fn all(places: &Places, report: &Report, system: &System) -> Vec<(String, Vec<String>)> {
+pub fn all(
+    places: &Places,
+    report: &Report,
+    system: &System,
+    secrets: bool,
+) -> Vec<(String, Vec<String>)> {
     let own = report.config.values().into_iter().map(|(key, _)| key);
     let mut keys: Vec<String> = own.collect();
     let images = ["hostname", "health.window-s"].map(str::to_owned);
     keys.extend(images.into_iter().filter(|key| report.config.value(key).is_empty()));
     let known = keys.iter().filter_map(|path| Key::parse(path).ok());
-    let values = known.map(|key| (key.path(), values(&key, places, report, system)));
+    let values = known.map(|key| {
+        let values = values(&key, places, report, system);
+        (key.path(), shown(&key, values, secrets))
+    });
     values.filter(|(_, values)| !values.is_empty()).collect()
 }
 

@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use config::{Config, Interface};
+use config::import::Origin;
+use config::{Config, Interface, Secret, Security, Wifi};
 use ondisk::system::System;
 use serde_json::{Value, json};
 
@@ -78,20 +79,46 @@ impl Report {
 
     /// The line of `iota status`.
     pub fn text(&self) -> String {
-        match &self.problem {
-            Some(problem) => format!("{}; ERROR: {problem}", self.source),
-            None => self.source.to_string(),
+        let mut text = self.source.describe(self.origin().as_ref());
+        if let Some(problem) = &self.problem {
+            let _ = write!(text, "; ERROR: {problem}");
         }
+        text
+    }
+
+    /// What it was made from, if nobody wrote it as it is.
+    fn origin(&self) -> Option<Origin> {
+        Origin::of(&self.text)
+    }
+
+    /// What the files that it was made from say and the device does not do.
+    pub fn left_out(&self) -> Vec<String> {
+        self.origin().map(|origin| origin.left_out).unwrap_or_default()
     }
 
     /// Source and problem, for programs.
     pub fn json(&self) -> Value {
-        json!({ "source": self.source.word(), "problem": self.problem })
+        json!({
+            "source": self.source.word(),
+            "problem": self.problem,
+            "imported-from": self.origin().map(|origin| origin.files),
+            "left-out": self.left_out(),
+        })
+    }
+
+    /// The same without passwords.
+    #[must_use]
+    pub fn concealed(mut self) -> Self {
+        self.config = self.config.concealed();
+        self
     }
 
     /// All that holds, as a file that says it; what the image says is in comments.
     pub fn show(&self, system: &System) -> String {
         let mut text = format!("# {}\n", self.text());
+        for line in self.left_out() {
+            let _ = writeln!(text, "# Left out: {line}");
+        }
         if self.config.hostname().is_none() {
             let _ = writeln!(text, "# The image says: hostname = \"{}\"", system.hostname);
         }
@@ -109,6 +136,7 @@ impl Report {
         let declared = system.health.as_ref().map(|health| health.window_s);
         let servers: Vec<_> = config.name_servers().iter().map(ToString::to_string).collect();
         let time: Vec<_> = config.time_servers().iter().map(ToString::to_string).collect();
+        let certificates: Vec<_> = config.certificates().iter().map(ToString::to_string).collect();
         let keys: Vec<_> = config.ssh_keys().iter().map(ToString::to_string).collect();
         let interfaces: Vec<Value> = config.interfaces().iter().map(interface).collect();
         let sysctls: serde_json::Map<String, Value> = config
@@ -116,25 +144,53 @@ impl Report {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), json!(value)))
             .collect();
-        json!({
-            "source": self.source.word(),
-            "problem": self.problem,
-            "config": {
+        let mut document = self.json();
+        document["config"] = json!({
                 "hostname": config.hostname().unwrap_or(&system.hostname),
-                "network": { "dns": servers, "interface": interfaces },
-                "time": { "servers": time },
+                "network": {
+                    "dns": servers,
+                    "wifi-country": config.wifi_country(),
+                    "interface": interfaces,
+                    "wifi": config.wifi().iter().map(wifi).collect::<Vec<Value>>(),
+                },
+                "time": { "zone": config.time_zone(), "servers": time },
+                "proxy": {
+                    "http": config.proxy().http(),
+                    "https": config.proxy().https(),
+                    "no-proxy": config.proxy().no_proxy(),
+                },
+                "ca": { "certificates": certificates },
                 "ssh": { "keys": keys },
                 "console": { "image": config.console_image() },
                 "health": { "window-s": config.health_window_s().or(declared) },
+                "update": {
+                    "source": config.update().source(),
+                    "channel": config.update().channel(),
+                    "automatic": config.update().automatic().to_string(),
+                    "window": config.update().window().map(|window| window.to_string()),
+                    "every-min": config.update().every_min(),
+                    "most-kb-s": config.update().most_kb_s(),
+                    "report": config.update().report(),
+                },
                 "sysctl": sysctls,
-            },
-        })
+        });
+        document
     }
 }
 
 /// Puts a document in place of one in memory, in one step.
 pub fn write(path: &Path, document: &Value) -> io::Result<()> {
     files::replace(path, format!("{document}\n").as_bytes(), 0o600)
+}
+
+fn wifi(wifi: &Wifi) -> Value {
+    json!({
+        "ssid": wifi.ssid(),
+        "password": wifi.password().map(Secret::reveal),
+        "security": wifi.security().map(Security::word),
+        "hidden": wifi.hidden(),
+        "priority": wifi.priority(),
+    })
 }
 
 fn interface(interface: &Interface) -> Value {

@@ -192,24 +192,62 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
     let expected = serde_json::json!({
         "source": "file",
         "problem": null,
+        "imported-from": null,
+        "left-out": [],
         "config": {
             "hostname": "kiosk-7",
             "network": {
                 "dns": ["192.168.1.1"],
+                "wifi-country": null,
                 "interface": [{
                     "name": "eth0",
                     "address": ["192.168.1.10/24", "fd00:1::10/64"],
                     "router": "192.168.1.1",
                 }],
+                "wifi": [],
             },
-            "time": { "servers": ["192.168.1.1", "ntp.example.org:1123"] },
+            "time": { "zone": null, "servers": ["192.168.1.1", "ntp.example.org:1123"] },
+            "proxy": { "http": null, "https": null, "no-proxy": [] },
+            "ca": { "certificates": [] },
             "ssh": { "keys": [KEY] },
             "console": { "image": "example.org/tools:1" },
             "health": { "window-s": 120 },
+            "update": {
+                "source": null,
+                "channel": "stable",
+                "automatic": "install",
+                "window": null,
+                "every-min": 360,
+                "most-kb-s": null,
+                "report": null,
+            },
             "sysctl": { "vm.max_map_count": 262_144, "vm.swappiness": 10 },
         },
     });
     assert_eq!(document, expected);
+}
+
+#[test]
+fn passwords_are_in_files_that_only_root_reads_and_shown_to_nobody_who_does_not_ask() {
+    let root = Root::new();
+    let text = "[[network.wifi]]\nssid = \"Home\"\npassword = \"correct horse\"\n";
+    let config = Config::parse(text.as_bytes()).unwrap();
+    root.load(&Told::new(Found::Good(config, text.into()), Kept::Missing));
+    assert!(root.read("wifi.conf").contains("psk=\"correct horse\"\n"));
+    for file in [&root.places.wifi, &root.places.report] {
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    let report = Report::read(&root.places.report).unwrap();
+    let (system, places) = (system(), &root.places);
+    let all = |secrets| get::lines(&get::all(places, &report, &system, secrets));
+    let line = "network.wifi.Home.password 'correct horse'\n";
+    assert!(all(true).contains(line) && !all(false).contains("horse"), "{}", all(false));
+    assert!(all(false).contains("network.wifi.Home.password '(secret; "), "{}", all(false));
+    assert!(report.show(&system).contains("correct horse"));
+    let shown = report.concealed();
+    assert!(!shown.show(&system).contains("horse"));
+    assert!(!shown.show_json(&system).to_string().contains("horse"));
+    assert!(!format!("{:?}", shown.config).contains("horse"));
 }
 
 #[test]
@@ -294,7 +332,7 @@ fn values_in_force_are_the_owners_or_else_the_images_and_the_kernels() {
     // A setting that this kernel does not have.
     assert_eq!(of("sysctl.vm.max_map_count"), "262144");
     let report = Report::read(&places.report).unwrap();
-    let all = get::lines(&get::all(places, &report, &system()));
+    let all = get::lines(&get::all(places, &report, &system(), false));
     assert!(all.starts_with("hostname kiosk-7\nnetwork.dns 192.168.1.1\n"), "{all}");
     assert!(all.contains("\nhealth.window-s 120\nsysctl.vm.max_map_count 262144\n"), "{all}");
 }
@@ -327,6 +365,84 @@ fn on_the_boot_partition_only_a_file_of_the_right_name_is_one() {
     fs::remove_file(path("iota.toml")).unwrap();
     fs::create_dir(path("iota.toml")).unwrap();
     assert_eq!(read_from(boot.path()), Err("it is not a file".to_owned()));
+}
+
+#[test]
+fn files_of_cloud_init_are_imported_where_there_is_no_file_of_ours() {
+    let boot = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| fs::write(boot.path().join(name), text).unwrap();
+    let read = || String::from_utf8(read_from(boot.path()).unwrap().unwrap()).unwrap();
+    put("user-data", "#cloud-config\nhostname: kitchen\nruncmd: []\n");
+    put("meta-data", "");
+    let text = read();
+    assert!(text.starts_with("# Made from meta-data, user-data of the boot partition; sha256 "));
+    assert!(
+        text.ends_with(
+            "\n# Left out: user-data, line 3, column 1: `runcmd` is not supported\n\n\
+        hostname = \"kitchen\"\n"
+        ),
+        "{text}"
+    );
+    // What was changed on the device stays until these files are other ones, whatever a newer
+    // system makes of them.
+    let base = Base::of(text.as_bytes());
+    assert_eq!(Base::of(text.replace("hostname", "# hostname").as_bytes()), base);
+    put("meta-data", "local-hostname: other\n");
+    assert_ne!(Base::of(read().as_bytes()), base);
+    put("user-data", "#cloud-config\nhostname: [\n");
+    let error = read_from(boot.path()).unwrap_err();
+    assert!(error.starts_with("there is none, and user-data: line "), "{error}");
+    put("iota.toml", "# ours\n");
+    assert_eq!(read(), "# ours\n");
+}
+
+#[test]
+fn what_was_imported_is_kept_and_everybody_is_told_what_was_left_out() {
+    let root = Root::new();
+    let mut seed = config::import::Seed::default();
+    seed.add(config::import::Name::UserData, b"#cloud-config\nhostname: box\nbootcmd: []\n".into());
+    let text = seed.read().unwrap().text(&"0".repeat(64));
+    let config = Config::parse(text.as_bytes()).unwrap();
+    let parts = Told::new(Found::Good(config.clone(), text.clone().into()), Kept::Missing);
+    assert_eq!(root.load(&parts), "box");
+    let report = Report::read(&root.places.report).unwrap();
+    let left_out = "user-data, line 3, column 1: `bootcmd` is not supported";
+    assert_eq!(report.text(), "imported from user-data");
+    assert_eq!(report.left_out(), [left_out]);
+    assert_eq!(report.json()["imported-from"], "user-data");
+    let shown = report.show(&system());
+    let head = format!("# imported from user-data\n# Left out: {left_out}\n");
+    assert!(shown.starts_with(&head), "{shown}");
+    // At the next start the card does not answer.
+    let kept = Kept::Good(config, text.into());
+    let parts = Told::new(Found::Unreadable("no answer".to_owned()), kept);
+    assert_eq!(root.load(&parts), "box");
+    let report = Report::read(&root.places.report).unwrap();
+    assert!(report.text().starts_with("copy of the last good user-data; ERROR: "), "{report:?}");
+}
+
+#[test]
+fn the_engine_is_told_of_proxies_and_authorities_and_of_nothing_if_there_are_none() {
+    let root = Root::new();
+    fs::write(&root.places.roots, "the public ones").unwrap();
+    let key = config::keys::KEYS.iter().find(|key| key.path == "ca.certificates").unwrap();
+    let text = format!(
+        "[proxy]\nhttps = \"http://proxy:3128\"\nno-proxy = [\".a.org\", \"10.0.0.0/8\"]\n\
+         [ca]\n{}\n",
+        key.example
+    );
+    let config = Config::parse(text.as_bytes()).unwrap();
+    root.load(&Told::new(Found::Good(config.clone(), text.into()), Kept::Missing));
+    let bundle = root.places.bundle.display();
+    let expected = format!(
+        "HTTPS_PROXY=http://proxy:3128\nNO_PROXY=.a.org,10.0.0.0/8\nSSL_CERT_FILE={bundle}\n"
+    );
+    assert_eq!(root.read("environment"), expected);
+    let certificate = config.certificates()[0].to_string();
+    assert_eq!(root.read("bundle.crt"), format!("the public ones\n{certificate}"));
+    assert_eq!(crate::online::tls::authorities(&root.places.bundle).len(), 1);
+    root.load(&Told::new(Found::Missing, Kept::Missing));
+    assert!(!root.places.environment.exists() && !root.places.bundle.exists());
 }
 
 /// A program that stands in for this one; it gets `config read-file` and the like as arguments.

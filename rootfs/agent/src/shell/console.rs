@@ -14,6 +14,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 use super::pipe;
 use crate::engine::{Engine, Exec, State};
+use crate::own_config::{Report, time_zone};
 use crate::services;
 
 /// Which of the image's containers it is.
@@ -42,7 +43,8 @@ pub fn open(
         None => vec!["sh".to_owned(), "-l".to_owned()],
     };
     let name = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
-    let environment = vec![format!("TERM={name}")];
+    let mut environment = vec![format!("TERM={name}")];
+    environment.extend(time_zone(Report::path()));
     let exec = Exec { container: NAME, command, environment, terminal };
     attach(engine, &exec)
 }

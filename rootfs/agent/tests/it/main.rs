@@ -3,6 +3,8 @@
 
 mod damage;
 mod fake;
+mod registry;
 mod services;
 mod status;
+mod tls;
 mod update;

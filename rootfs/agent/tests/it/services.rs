@@ -84,7 +84,7 @@ fn run_with(
         let console = Console::new(Lines(sender));
         let pace = Pace { first: Duration::from_millis(1), longest: Duration::from_millis(20) };
         let led = StatusLed::within(Some(led()), leds.clone(), leds.join("running"));
-        Services::new(&*engine, "docker", &console, &led, pace, &restart).run(&[container])
+        Services::new(&*engine, "docker", &console, &led, pace, &restart).run(&[container], &[])
     });
     receiver
 }

@@ -12,6 +12,7 @@ use ondisk::envelope::{self, Role, Signature};
 use ondisk::keyring::{Keyring, PublicKey};
 use ondisk::layout::{self, Extent, PerSlot, RECORD_PARTITION_BYTES, Slot};
 use ondisk::manifest::{self, Fields, Manifest, Part, PartName, Profile, Unpacked};
+use ondisk::trust_root::TrustRoot;
 use ondisk::verify::{Check, read_part};
 
 pub(crate) const MIB: u64 = 1024 * 1024;
@@ -36,15 +37,16 @@ fn secret(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-pub(crate) fn keys(seeds: &[u8]) -> Keyring {
+pub(crate) fn trust(seeds: &[u8]) -> TrustRoot {
     let key = |&seed| PublicKey::from_bytes(secret(seed).verifying_key().as_bytes());
-    Keyring::new(seeds.iter().map(key).collect::<Result<_, _>>().unwrap()).unwrap()
+    let keys = seeds.iter().map(key).collect::<Result<_, _>>().unwrap();
+    TrustRoot { number: 1, ..TrustRoot::fixed(Keyring::new(keys).unwrap()) }
 }
 
 fn sign(seed: u8, role: Role, payload: &[u8]) -> Vec<u8> {
     let message = envelope::signed_message(role, payload).unwrap();
     let bytes = secret(seed).sign(&message).to_bytes();
-    let key = keys(&[seed]).keys()[0].id();
+    let key = trust(&[seed]).release.keys()[0].id();
     envelope::encode(role, payload, &[Signature { key, bytes }]).unwrap()
 }
 
@@ -222,7 +224,7 @@ pub(crate) fn offset(extent: Extent) -> usize {
 
 pub(crate) fn install(disk: &mut Vec<u8>, bundle: &[u8]) -> Result<Installed, Error<BeyondEnd>> {
     let length = u64::try_from(bundle.len()).ok();
-    install_from(disk, Source { bytes: bundle, length }, &keys(&[TRUSTED]))
+    install_from(disk, Source { bytes: bundle, length }, &trust(&[TRUSTED]))
 }
 
 /// As from a pipe, whose length nobody knows.
@@ -230,15 +232,15 @@ pub(crate) fn install_piped(
     disk: &mut Vec<u8>,
     bundle: &[u8],
 ) -> Result<Installed, Error<BeyondEnd>> {
-    install_from(disk, Source { bytes: bundle, length: None }, &keys(&[TRUSTED]))
+    install_from(disk, Source { bytes: bundle, length: None }, &trust(&[TRUSTED]))
 }
 
 pub(crate) fn install_from(
     disk: &mut Vec<u8>,
     source: Source<&[u8]>,
-    keys: &Keyring,
+    trust: &TrustRoot,
 ) -> Result<Installed, Error<BeyondEnd>> {
-    let rules = Rules { board: BOARD, profile: Profile::Development, keys };
+    let rules = Rules { board: BOARD, profile: Profile::Development, trust };
     let mut steps = Vec::new();
     let result = apply::install(disk, &PLACE, &rules, source, &mut |step| steps.push(step));
     check_progress(&steps);
@@ -267,7 +269,7 @@ pub(crate) fn assert_holds(disk: &Vec<u8>, system: &System) {
     let mut bytes = vec![0; usize::try_from(area.length).unwrap()];
     disk.read_at(area.offset, &mut bytes).unwrap();
     let manifest = manifest::Unverified::parse(&bytes).unwrap();
-    let (manifest, _) = manifest.verify(&keys(&[TRUSTED]), slot.length).unwrap();
+    let (manifest, _) = manifest.verify(&trust(&[TRUSTED]), slot.length).unwrap();
     assert_eq!(*manifest, system.fields);
     for name in PartName::ALL {
         let part = manifest.part(name);

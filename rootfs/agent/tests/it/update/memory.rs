@@ -49,8 +49,8 @@ fn install_and_tell(directory: &Path) {
     let mut disk = Uncached::new(file).unwrap();
     let mut place = PLACE;
     place.slots.b.length = 48 << 20;
-    let keys = keys(&[TRUSTED]);
-    let rules = Rules { board: BOARD, profile: Profile::Development, keys: &keys };
+    let trust = trust(&[TRUSTED]);
+    let rules = Rules { board: BOARD, profile: Profile::Development, trust: &trust };
     let bytes = ReadAhead::new(File::open(directory.join("bundle")).unwrap());
     let source = Source { bytes, length: None };
     apply::install(&mut disk, &place, &rules, source, &mut |_| {}).unwrap();

@@ -1,9 +1,9 @@
 //! What a bad bundle does: before the first write nothing at all, later it leaves an empty slot.
 use agent::apply::{self, Bytes, Cause, Left, Place, Rules, Source};
 use ondisk::boot_record::{Entry, State};
-use ondisk::keyring::Keyring;
 use ondisk::layout::{PerSlot, Slot};
 use ondisk::manifest::Profile;
+use ondisk::trust_root::TrustRoot;
 
 use super::make::*;
 
@@ -42,8 +42,8 @@ fn a_lower_rollback_index_changes_nothing() {
 
 #[test]
 fn unknown_and_wrong_signatures_change_nothing() {
-    let unknown = keys(&[9]).keys()[0].id();
-    let trusted = keys(&[TRUSTED]).keys()[0].id();
+    let unknown = trust(&[9]).release.keys()[0].id();
+    let trusted = trust(&[TRUSTED]).release.keys()[0].id();
     let header = Pieces { header_seed: 9, ..Pieces::of(&system()) };
     let expected = format!("bundle header: signed by no trusted key, but by {unknown}");
     assert_untouched(&header.build(), &expected);
@@ -63,7 +63,7 @@ fn without_a_trusted_key_everything_is_refused() {
     let before = disk.clone();
     let bundle = bundle(&system());
     let source = Source { bytes: bundle.as_slice(), length: None };
-    let error = install_from(&mut disk, source, &Keyring::default()).unwrap_err();
+    let error = install_from(&mut disk, source, &TrustRoot::default()).unwrap_err();
     assert_eq!(error.to_string(), "bundle header: no key is trusted here");
     assert!(disk == before);
 }
@@ -72,8 +72,8 @@ fn without_a_trusted_key_everything_is_refused() {
 fn a_release_system_takes_no_development_system() {
     let mut disk = disk();
     let before = disk.clone();
-    let keys = keys(&[TRUSTED]);
-    let rules = Rules { board: BOARD, profile: Profile::Release, keys: &keys };
+    let trust = trust(&[TRUSTED]);
+    let rules = Rules { board: BOARD, profile: Profile::Release, trust: &trust };
     let run = |disk: &mut Vec<u8>, system: &System| {
         let bundle = bundle(system);
         let source = Source { bytes: bundle.as_slice(), length: None };
@@ -183,8 +183,8 @@ fn rauc_cve_2020_25860_a_bundle_that_changes_while_it_is_read_is_refused() {
     for (front, left) in [(stream, Left::Untouched), (stream + 150_000, Left::Empty)] {
         let mut disk = disk();
         let bytes = Swapped { good: &good, other: &other, position: 0, front };
-        let keys = keys(&[TRUSTED]);
-        let rules = Rules { board: BOARD, profile: Profile::Development, keys: &keys };
+        let trust = trust(&[TRUSTED]);
+        let rules = Rules { board: BOARD, profile: Profile::Development, trust: &trust };
         let source = Source { bytes, length: None };
         let error = apply::install(&mut disk, &PLACE, &rules, source, &mut |_| {}).unwrap_err();
         assert!(matches!(error.cause, Cause::Chunk(_)), "{error}");

@@ -3,9 +3,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
+use agent::online::session::Places;
 use agent::own_disk::{Devices, Lock};
 use agent::slots::Slots;
-use agent::update::{self, Change, Facts, Outcome};
+use agent::update::{self, Change, Facts, Lines, Outcome};
 use gpt::partition_types::{OperatingSystem, Type};
 use ondisk::boot_record::{Entry, Reason, State};
 use ondisk::layout::{Extent, PerSlot, RECORD_TYPE, SLOT_TYPE, Slot};
@@ -38,6 +39,13 @@ impl Machine {
             trust: path.join("trust"),
             run: path.join("run"),
             groups: path.join("groups"),
+            online: Places {
+                config: path.join("config"),
+                machine_id: path.join("machine-id"),
+                seen: path.join("seen"),
+                trust_roots: path.join("trust-roots"),
+                report: path.join("update.json"),
+            },
         };
         fs::create_dir(&facts.groups).unwrap();
         fs::create_dir_all(facts.devices.block.join("vda/queue")).unwrap();
@@ -51,7 +59,7 @@ impl Machine {
         let trust = Trust {
             board: BOARD.to_owned(),
             profile: Profile::Development,
-            keys: keys(&[TRUSTED]),
+            root: trust(&[TRUSTED]),
         };
         fs::write(&machine.facts.trust, trust.encode()).unwrap();
         machine
@@ -82,7 +90,7 @@ impl Machine {
     }
 
     fn run(&self, change: &Change) -> Outcome {
-        update::run(change, &self.facts, &mut Vec::new())
+        update::run(change, &self.facts, &mut Lines::plain(&mut Vec::new()))
     }
 
     fn install(&self, system: &System) -> Outcome {
@@ -253,7 +261,7 @@ fn progress_is_a_line_for_every_tenth_at_most() {
     let machine = Machine::new();
     let change = Change::Install(machine.file(&bundle(&System::new("2.0", 6, 1))));
     let mut lines = Vec::new();
-    assert_eq!(update::run(&change, &machine.facts, &mut lines).code(), 0);
+    assert_eq!(update::run(&change, &machine.facts, &mut Lines::plain(&mut lines)).code(), 0);
     let lines = String::from_utf8(lines).unwrap();
     assert!((4..=22).contains(&lines.lines().count()), "{lines}");
     assert!(lines.contains("writing 100 % (1 of 1 MB)\n"), "{lines}");
@@ -264,7 +272,7 @@ fn progress_is_a_line_for_every_tenth_at_most() {
 fn status_shows_slots_keys_tries_and_why_the_last_trial_ended() {
     let machine = Machine::new();
     machine.install(&System::new("2.0", 6, 1));
-    let key = keys(&[TRUSTED]).keys()[0].id();
+    let key = trust(&[TRUSTED]).release.keys()[0].id();
     let slots = Slots::find(&machine.facts).unwrap();
     let expected = format!(
         "slot a     1.0, proven, index 5, key {key}, runs\n\

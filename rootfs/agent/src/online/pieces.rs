@@ -1,0 +1,110 @@
+//! The groups of an image from a pack: what is on the disk is read there, what is fetched is
+//! checked before it is unpacked.
+
+use std::io::{self, Read as _};
+
+use ondisk::bundle::Group;
+use ondisk::device::ReadAt;
+use ondisk::digest::Digest;
+use ondisk::layout::BLOCK_BYTES;
+use ondisk::pack::{Frame, Piece, patch};
+use ruzstd::decoding::FrameDecoder;
+
+use super::plan::{Origin, Plan};
+use super::remote::Remote;
+use crate::apply::{Cause, Groups};
+
+/// Groups in the order of a plan.
+pub struct Pieces<'a, 'r, 'm> {
+    plan: &'a Plan,
+    /// Number of the next group.
+    number: usize,
+    /// Number of the next range.
+    range: usize,
+    remote: Remote<'r, 'm>,
+    /// Where the system starts that the pack is from.
+    base: u64,
+    decoder: FrameDecoder,
+    bytes: Vec<u8>,
+}
+
+/// Room for a patch before its group: differences and insertions are as long as the group, and the
+/// steps are few.
+const PATCH_BYTES: usize = 512 * 1024;
+
+impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
+    /// Starts with the first group.
+    pub fn new(plan: &'a Plan, remote: Remote<'r, 'm>, base: u64) -> Self {
+        let decoder = FrameDecoder::new();
+        Self { plan, number: 0, range: 0, remote, base, decoder, bytes: Vec::new() }
+    }
+
+    /// Fetches these bytes of the file.
+    fn fetch(&mut self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+        let before = |range: &&(u64, u64)| range.0 <= offset;
+        if let Some(range) = self.plan.ranges.get(self.range).filter(before) {
+            self.range += 1;
+            self.remote.go_to(*range);
+        }
+        self.remote.skip_to(offset)?;
+        // A table limits it to the length of a group.
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        self.remote.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn unpack(&mut self, frame: &Frame, packed: &[u8], most: usize) -> Result<Vec<u8>, String> {
+        if Digest::of(packed) != frame.sha256 {
+            return Err("a piece of the pack is not the one of its table".to_owned());
+        }
+        let mut unpacked = vec![0; most];
+        let length = self.decoder.decode_all(packed, &mut unpacked);
+        unpacked.truncate(length.map_err(|error| error.to_string())?);
+        Ok(unpacked)
+    }
+
+    fn make<D: ReadAt>(
+        &mut self,
+        disk: &D,
+        origin: Origin,
+        group: &Group,
+    ) -> Result<Vec<u8>, Cause<D::Error>> {
+        // OK to convert: 256 KiB at most.
+        let wanted = usize::try_from(group.bytes()).unwrap_or_default();
+        let read = |offset, length: usize| {
+            let mut bytes = vec![0; length];
+            let done = disk.read_at(offset, &mut bytes);
+            done.map(|()| bytes).map_err(|error| Cause::Read { what: "what is there", error })
+        };
+        let (piece, offset, length) = match origin {
+            Origin::Disk(offset) => return read(offset, wanted),
+            Origin::Pack { piece, offset, length } => (piece, offset, length),
+        };
+        let stored = self.fetch(offset, length).map_err(Cause::Source)?;
+        match piece {
+            Piece::Raw | Piece::Copy(_) => Ok(stored),
+            Piece::Packed(frame) => self.unpack(&frame, &stored, wanted).map_err(Cause::Unpack),
+            Piece::Patched { frame, block, blocks } => {
+                let patch = self.unpack(&frame, &stored, PATCH_BYTES).map_err(Cause::Unpack)?;
+                let window = usize::try_from(u64::from(blocks) * BLOCK_BYTES).unwrap_or_default();
+                let old = read(self.base + u64::from(block) * BLOCK_BYTES, window)?;
+                let made = patch::apply(&patch, &old, wanted);
+                made.ok_or_else(|| Cause::Unpack("a patch makes no sense".to_owned()))
+            }
+        }
+    }
+}
+
+impl Groups for Pieces<'_, '_, '_> {
+    fn next<D: ReadAt>(&mut self, disk: &D, group: &Group) -> Result<&[u8], Cause<D::Error>> {
+        let origin = self.plan.origins.get(self.number).copied();
+        self.number += 1;
+        let origin = origin.ok_or(Cause::UnpackedLength("ends too early"))?;
+        self.bytes = self.make(disk, origin, group)?;
+        Ok(&self.bytes)
+    }
+
+    fn finish<E>(self) -> Result<(), Cause<E>> {
+        Ok(())
+    }
+}

@@ -1,0 +1,286 @@
+//! One look for an update, and what comes of it: the edge around [`offer`] and [`transfer`].
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use config::registry::Repository;
+use config::{Proxy, Update};
+use ondisk::boot_record::State as SlotState;
+use ondisk::channel::Channel;
+use ondisk::trust_root::TrustRoot;
+use serde_json::json;
+
+use super::local;
+use super::offer::{self, Device, Verdict};
+use super::registry::Registry;
+use super::report::Report;
+use super::roots;
+use super::seen::Seen;
+use super::transfer::{self, Transfer, Transferred};
+use super::web::{Http, Web};
+use crate::apply::{Progress, Rules, Until};
+use crate::own_config::{Report as Config, outside};
+use crate::own_disk::OwnDisk;
+use crate::slots::Slots;
+use crate::time::now_s;
+use crate::update::{Facts, Outcome};
+
+/// Where things lie.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The configuration in force.
+    pub config: PathBuf,
+    /// The device's machine id.
+    pub machine_id: PathBuf,
+    /// Numbers of channels.
+    pub seen: PathBuf,
+    /// Trust roots that are newer than the system's.
+    pub trust_roots: PathBuf,
+    /// What came of the last look.
+    pub report: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            config: Config::path().into(),
+            machine_id: "/run/iota/machine-id".into(),
+            seen: Seen::path(),
+            trust_roots: roots::path(),
+            report: Report::path(),
+        }
+    }
+}
+
+impl Places {
+    /// What the owner wants.
+    pub fn update(&self) -> Result<Update, String> {
+        Config::read(&self.config).map(|report| report.config.update().clone())
+    }
+
+    /// Who is asked in place of the server.
+    pub(super) fn proxy(&self) -> Result<Proxy, String> {
+        Config::read(&self.config).map(|report| report.config.proxy().clone())
+    }
+
+    /// Who this device is; before it knows, it is nobody in particular.
+    pub fn machine_id(&self) -> String {
+        fs::read_to_string(&self.machine_id).unwrap_or_default().trim().to_owned()
+    }
+}
+
+/// A look at the channel.
+pub struct Look {
+    /// What it says.
+    pub channel: Channel,
+    /// What that means here.
+    pub verdict: Verdict,
+    /// In one clause.
+    pub words: String,
+}
+
+/// The server that the configuration names, for a board.
+pub fn server(places: &Places, update: &Update, board: &str) -> Result<Box<dyn Web>, String> {
+    let source = update.source().ok_or(
+        "there is no server to ask\n\
+         hint: `iota config set update.source http://…`, or name a bundle",
+    )?;
+    let (bundle, proxy) = (outside::bundle(), places.proxy()?);
+    Ok(match Repository::parse(source) {
+        Some(repository) => {
+            Box::new(Registry::new(&repository, (update.channel(), board), &bundle, &proxy))
+        }
+        None => Box::new(Http::new(source, &bundle, &proxy)),
+    })
+}
+
+/// Looks, keeps what has been seen, and reports it.
+///
+/// Errors: in one clause, and in the report.
+pub fn look(facts: &Facts, web: &dyn Web, update: &Update) -> Result<Look, String> {
+    let places = &facts.online;
+    let looked = look_now(facts, web, update);
+    let report = match &looked {
+        Ok(look) => Report {
+            looked_s: Some(now_s()),
+            verdict: look.verdict.word().to_owned(),
+            says: look.words.clone(),
+            error: None,
+            number: look.channel.sequence,
+            issued_s: look.channel.issued_s,
+            version: Some(look.channel.version.clone()),
+        },
+        Err(error) => failed(places, error),
+    };
+    report.write(&places.report)?;
+    looked
+}
+
+/// What is known stays known when a look or an installation fails.
+fn failed(places: &Places, error: &str) -> Report {
+    let before = Report::read(&places.report).unwrap_or_default();
+    Report { error: error.lines().next().map(str::to_owned), ..before }
+}
+
+/// What a server says, verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The newest trust root.
+    pub root: TrustRoot,
+    /// The channel.
+    pub channel: Channel,
+    /// The highest number of the channel that was seen before.
+    pub seen: u64,
+}
+
+/// Asks a server for trust roots and then for a channel of a board, and keeps what has to be kept
+/// of both.
+pub fn ask(
+    web: &dyn Web,
+    (board, name): (&str, &str),
+    known: TrustRoot,
+    places: &Places,
+    sleep: &mut dyn FnMut(Duration),
+) -> Result<Answer, String> {
+    let root = roots::catch_up(web, known, &places.trust_roots, sleep)?;
+    let channel = offer::fetch(web, name, board, &root, sleep)?;
+    let mut kept = Seen::read(&places.seen, &root.channel);
+    let seen = kept.number(name);
+    // Without a data partition it is not kept, which nobody can help.
+    let _ = kept.rise(&places.seen, name, channel.sequence);
+    Ok(Answer { root, channel, seen })
+}
+
+fn look_now(facts: &Facts, web: &dyn Web, update: &Update) -> Result<Look, String> {
+    let places = &facts.online;
+    let trust = facts.trust()?;
+    let Answer { root, channel, seen: number } =
+        ask(web, (&trust.board, update.channel()), trust.root, places, &mut thread::sleep)?;
+    let disk = OwnDisk::open(&facts.devices, &facts.boot()?)?;
+    let slots = Slots::read(&disk.device, &disk.place, &root);
+    let other = disk.place.target();
+    let other_state = slots.record.map_or(SlotState::Empty, |record| record.slots[other].state);
+    let device = Device {
+        board: &trust.board,
+        machine_id: &places.machine_id(),
+        trust: &root,
+        running: local::release(&disk.device, disk.place.slots[disk.place.running]),
+        other: local::release(&disk.device, disk.place.slots[other]),
+        other_state,
+        failed: slots.failed_version(),
+        seen: number,
+    };
+    let verdict = Verdict::of(&channel, &device);
+    let words = verdict.words(&channel, number);
+    Ok(Look { channel, verdict, words })
+}
+
+/// `iota update check`.
+pub fn check(facts: &Facts) -> Outcome {
+    let looked = facts.online.update().and_then(|update| {
+        let web = server(&facts.online, &update, &facts.trust()?.board)?;
+        look(facts, &*web, &update)
+    });
+    match looked {
+        Ok(look) => {
+            let facts = json!({
+                "verdict": look.verdict.word(),
+                "version": look.channel.version,
+                "number": look.channel.sequence,
+                "bundle-bytes": look.channel.bundle_bytes,
+            });
+            match look.verdict {
+                Verdict::Install => Outcome::Done(look.words, facts),
+                _ => Outcome::Nothing(look.words),
+            }
+        }
+        Err(message) => message.into(),
+    }
+}
+
+/// `iota update install` without a file, or `iota update download`: looks, then brings what there
+/// is into the slot, and has it started next or not.
+pub fn install(
+    facts: &Facts,
+    disk: &mut OwnDisk,
+    until: Until,
+    progress: &mut dyn FnMut(Progress),
+    say: &mut dyn FnMut(&str),
+) -> Outcome {
+    let update = match facts.online.update() {
+        Ok(update) => update,
+        Err(message) => return message.into(),
+    };
+    let looked = facts
+        .trust()
+        .and_then(|trust| server(&facts.online, &update, &trust.board))
+        .and_then(|web| Ok((look(facts, &*web, &update)?, web)));
+    let (look, web) = match looked {
+        Ok(looked) => looked,
+        Err(message) => return message.into(),
+    };
+    if !look.verdict.can_be_overruled() {
+        return Outcome::Nothing(look.words);
+    }
+    let rate = update.most_kb_s().map(|most| u64::from(most) * 1000);
+    let outcome = transfer(facts, &*web, (&look.channel, rate, until), disk, progress, say);
+    let report = match &outcome {
+        Outcome::Done(..) if until == Until::Written => return outcome,
+        Outcome::Failed { error, .. } => failed(&facts.online, error),
+        _ => Report {
+            verdict: Verdict::Staged.word().to_owned(),
+            says: Verdict::Staged.words(&look.channel, 0),
+            error: None,
+            ..Report::read(&facts.online.report).unwrap_or_default()
+        },
+    };
+    if let Err(error) = report.write(&facts.online.report) {
+        say(&error);
+    }
+    outcome
+}
+
+fn transfer(
+    facts: &Facts,
+    web: &dyn Web,
+    (channel, rate, until): (&Channel, Option<u64>, Until),
+    disk: &mut OwnDisk,
+    progress: &mut dyn FnMut(Progress),
+    say: &mut dyn FnMut(&str),
+) -> Outcome {
+    let trust = match facts.trust() {
+        Ok(trust) => trust,
+        Err(message) => return message.into(),
+    };
+    let rules = Rules { board: &trust.board, profile: trust.profile, trust: &trust.root };
+    let sleep: &mut dyn FnMut(Duration) = &mut thread::sleep;
+    let mut transfer = Transfer { web, channel, rate, until, rules: &rules, say, progress, sleep };
+    match transfer::run(&mut transfer, &mut disk.device, &disk.place) {
+        Ok(Transferred { installed, carrier, bytes, requests }) => {
+            let (version, slot) = (&installed.version, installed.slot);
+            let what = match until {
+                Until::Staged => {
+                    format!("{version} is installed in slot {slot} and is started next, on trial")
+                }
+                Until::Written => format!(
+                    "{version} is in slot {slot}; `iota update install` has it started next"
+                ),
+            };
+            let text = format!("{what}; {} KB in {requests} requests ({carrier})", bytes / 1000);
+            let facts = json!({
+                "slot": installed.slot.letter(),
+                "version": version,
+                "image-bytes": installed.image_bytes,
+                "kept-bytes": installed.kept_bytes,
+                "fetched-bytes": bytes,
+                "requests": requests,
+                "carrier": carrier,
+                "staged": until == Until::Staged,
+            });
+            Outcome::Done(text, facts)
+        }
+        Err(error) => Outcome::of(&error),
+    }
+}
