@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use ondisk::digest::Digest;
-use ondisk::keyring::Keyring;
 use ondisk::manifest::Unpacked as UnpackedLength;
 
+use crate::app::carried::Carried;
 use crate::cli::RootFormat;
 use crate::debian::catalog::Trust;
 use crate::debian::lock::LockedPackage;
 use crate::debian::obtain::{self, obtain};
 use crate::definitions::{Definitions, digest_of_inputs};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::flash::config::Config;
 use crate::hex;
 use crate::host::cargo::{Component, Components};
@@ -27,7 +27,8 @@ use crate::host::unpack::Unpacked;
 use crate::image::erofs;
 use crate::image::zstd::Compression;
 use crate::recipe::{self, Programs, Trees};
-use crate::sign::{Key, Profile};
+use crate::sign::Profile;
+use crate::signer::Signer;
 use crate::slot::{self, Compressed, Contents};
 use crate::tree::Content;
 
@@ -42,7 +43,7 @@ pub struct Plan {
     /// Development or release.
     pub profile: Profile,
     /// Signs the slot.
-    pub key: Key,
+    pub signer: Signer,
     /// Directory of the outputs.
     pub out: PathBuf,
     /// Version for people; made from the inputs if absent.
@@ -55,6 +56,8 @@ pub struct Plan {
     pub locked: bool,
     /// Build even if nothing changed.
     pub force: bool,
+    /// Apps and images that the root carries.
+    pub carried: Carried,
     /// What its owner tells the device. It is no part of what is signed: with another one, version
     /// and slot are the same.
     pub config: Option<Config>,
@@ -142,8 +145,16 @@ fn make(
     outputs.begin()?;
     let (packages, programs) = gather(plan, host, definitions)?;
     let version = version(plan, inputs, &packages.locked);
-    let mut trees =
-        recipe::trees(definitions, &version, &packages.unpacked, &programs, &trust(plan)?)?;
+    let carried = plan.carried.nodes(host.store)?;
+    let parts = recipe::Parts {
+        version: &version,
+        packages: &packages.unpacked,
+        programs: &programs,
+        trust: &trust(plan),
+        carried: &carried,
+    };
+    let mut trees = recipe::trees(definitions, &parts)?;
+    trees.notes.extend(plan.carried.notes());
     change(&mut trees)?;
     for note in &trees.notes {
         host.progress.warn(note);
@@ -165,15 +176,13 @@ fn make(
     Ok((summary, packages.as_locked))
 }
 
-/// What the image takes for an update: the board's systems, signed with the key of this build.
-fn trust(plan: &Plan) -> Result<ondisk::trust::Trust> {
-    let keys = Keyring::new(vec![plan.key.trusted()?])
-        .map_err(|error| Error::new(format!("cannot put a key into the root: {error}")))?;
-    Ok(ondisk::trust::Trust {
+/// What the image takes for an update: the board's systems, signed as the trust root says.
+fn trust(plan: &Plan) -> ondisk::trust::Trust {
+    ondisk::trust::Trust {
         board: plan.board.clone(),
         profile: plan.profile.in_manifests(),
-        keys,
-    })
+        root: plan.signer.trust().clone(),
+    }
 }
 
 /// Everything that decides what is signed, in one digest.
@@ -182,7 +191,11 @@ fn inputs_of(plan: &Plan, workspace: &Path) -> Result<Digest> {
     let Plan { engine, profile, version, rollback_index, root_format, .. } = plan;
     let version = version.as_deref().unwrap_or_default();
     let choices = format!("{engine} {profile} {version:?} {rollback_index} {root_format:?}");
-    Ok(Digest::of(&[files.as_slice(), &plan.key.public(), choices.as_bytes()].concat()))
+    let carried = plan.carried.digest();
+    let carried = carried.as_ref().map_or(&[][..], |digest| digest.as_bytes());
+    let (keys, trust) = (plan.signer.ids()?, plan.signer.trust().encode());
+    let all = [files.as_slice(), keys.as_bytes(), trust.as_bytes(), choices.as_bytes(), carried];
+    Ok(Digest::of(&all.concat()))
 }
 
 /// Everything that decides the outputs.
@@ -232,7 +245,7 @@ fn obtain_packages(plan: &Plan, host: &Host<'_>, definitions: &Definitions) -> R
         mirror: host.mirror.map(str::to_owned),
         locked: plan.locked,
         offline: host.offline,
-        groups: definitions.groups(),
+        groups: [definitions.groups(), plan.carried.groups()].concat(),
         trust: Trust::default(),
     };
     let Definitions { lock, packages, .. } = definitions;
@@ -294,7 +307,7 @@ fn write_slot(
         },
         salt: identity("verity"),
         initrd: &initrd,
-        key: &plan.key,
+        signer: &plan.signer,
     };
     let slot_bytes = definitions.board.layout.slot_bytes;
     slot::write(&outputs.slot(), slot_bytes, &contents, || {

@@ -9,11 +9,11 @@ use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::path::Path;
 
+use ondisk::bundle::cut::Cutter;
 use ondisk::bundle::{self, Blob, Fields, Group, HEADER_BYTES, Header, Index};
 use ondisk::device::ReadAt;
 use ondisk::digest::Digest;
-use ondisk::envelope::{self, Envelope, Role, Signature};
-use ondisk::keyring::Keyring;
+use ondisk::envelope::Role;
 use ondisk::layout::{self, BLOCK_BYTES};
 use ondisk::manifest::{self, Manifest};
 use sha2::{Digest as _, Sha256};
@@ -22,7 +22,8 @@ use zstd::stream::write::Encoder;
 use crate::error::{Context, Error, Result};
 use crate::host::parallel;
 use crate::image::unfinished::{Unfinished, with_room_hint};
-use crate::sign::{Key, Profile};
+use crate::sign::Profile;
+use crate::signer::Signer;
 
 /// How the stream is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,34 +58,27 @@ pub struct Bundle {
     pub image_bytes: u64,
 }
 
-/// Blocks of a group, at least; where the hash of a block has [`CUT_BITS`] zeros the group ends.
-const LEAST_BLOCKS: usize = 2;
-/// And at most, so that zeros do not end up in one.
-const MOST_BLOCKS: usize = 32;
-/// One block in eight: groups of 36 KiB in the mean.
-const CUT_MASK: u32 = 7;
 /// OK to convert: 4096.
 const BLOCK: usize = BLOCK_BYTES as usize;
 const PIECE: usize = 1 << 20;
-const _: () =
-    assert!(PIECE.is_multiple_of(BLOCK) && MOST_BLOCKS <= bundle::MAX_GROUP_BLOCKS as usize);
+const _: () = assert!(PIECE.is_multiple_of(BLOCK));
 
 /// Writes the bundle of a slot to `target`.
 ///
-/// `slot` is the partition's contents; `key` is the one that signed it. `progress` is told of more
-/// and more bytes of the image.
+/// `slot` is the partition's contents; `signer` has the keys that signed it. `progress` is told of
+/// more and more bytes of the image.
 ///
-/// Errors: a slot that this key did not sign, that cannot be read, or a target that cannot be
+/// Errors: a slot that these keys did not sign, that cannot be read, or a target that cannot be
 /// written.
 pub fn write<D: ReadAt>(
     target: &Path,
     slot: &D,
-    key: &Key,
+    signer: &Signer,
     settings: Settings,
     progress: impl FnMut(u64),
 ) -> Result<Bundle> {
-    let (manifest, slot_manifest) = read_manifest(slot, key)?;
-    let image_bytes = image_bytes(slot, key)?;
+    let (manifest, slot_manifest) = read_manifest(slot, signer)?;
+    let image_bytes = image_bytes(slot, signer)?;
     let mut output = Unfinished::create(target)?;
     let failed = |error| with_room_hint(format!("cannot write {}", target.display()), error);
     // Without a name, so that nothing is left of it whatever happens.
@@ -102,7 +96,7 @@ pub fn write<D: ReadAt>(
         window_bytes: 1 << settings.window_log,
     })
     .map_err(|error| Error::new(format!("cannot make a bundle of this slot: {error}")))?;
-    for section in [&sign(&header, key)?, &slot_manifest, &index] {
+    for section in [&sign(&header, signer)?, &slot_manifest, &index] {
         output.write_all(section).map_err(failed)?;
     }
     stream.seek(SeekFrom::Start(0)).map_err(failed)?;
@@ -113,41 +107,33 @@ pub fn write<D: ReadAt>(
 }
 
 /// Bytes of a slot that a bundle carries: what [`write`] tells its progress in the end.
-pub fn image_bytes<D: ReadAt>(slot: &D, key: &Key) -> Result<u64> {
-    let (manifest, _) = read_manifest(slot, key)?;
+pub fn image_bytes<D: ReadAt>(slot: &D, signer: &Signer) -> Result<u64> {
+    let (manifest, _) = read_manifest(slot, signer)?;
     bundle::image_bytes(&manifest)
         .ok_or_else(|| Error::new("the slot's manifest lists an image without an end"))
 }
 
-/// The slot's manifest, and its envelope as it is without the zeros after it.
-fn read_manifest<D: ReadAt>(slot: &D, key: &Key) -> Result<(Manifest, Vec<u8>)> {
+/// The slot's manifest, and what its area holds without the zeros at the end.
+fn read_manifest<D: ReadAt>(slot: &D, signer: &Signer) -> Result<(Manifest, Vec<u8>)> {
     let wrong = |error: manifest::Error| {
         Error::new(format!("cannot make a bundle of this slot: manifest: {error}"))
-            .hint("`iota build` writes a slot that this key signs")
+            .hint("`iota build` writes a slot that these keys sign")
     };
-    let refused = |error: envelope::Error| wrong(manifest::Error::Envelope(error));
     let area = layout::manifest_area(slot.size())
         .ok_or_else(|| wrong(manifest::Error::SlotTooSmall(slot.size())))?;
     let mut bytes = vec![0; usize::try_from(area.length).unwrap_or_default()];
     slot.read_at(area.offset, &mut bytes)
         .map_err(|error| Error::new(format!("cannot read the slot's manifest: {error}")))?;
-    let keys = Keyring::new(vec![key.trusted()?]).map_err(|error| Error::new(error.to_string()))?;
     let found = manifest::Unverified::parse(&bytes).map_err(wrong)?;
-    let (manifest, _) = found.verify(&keys, slot.size()).map_err(wrong)?;
-    let envelope = Envelope::parse(&bytes).map_err(refused)?;
-    let payload = envelope.payload_unverified();
-    let exact = envelope::encode(Role::SLOT_MANIFEST, payload, envelope.signatures());
-    Ok((manifest, exact.map_err(refused)?))
+    let exact = found.exact().map_err(wrong)?;
+    let (manifest, _) = found.verify(signer.trust(), slot.size()).map_err(wrong)?;
+    Ok((manifest, exact))
 }
 
 /// The area of the header.
-fn sign(header: &Header, key: &Key) -> Result<Vec<u8>> {
-    let refused = |error: envelope::Error| Error::new(format!("cannot sign the bundle: {error}"));
+fn sign(header: &Header, signer: &Signer) -> Result<Vec<u8>> {
     let payload = header.fields().encode();
-    let message = envelope::signed_message(Role::BUNDLE, payload.as_bytes()).map_err(refused)?;
-    let signature = Signature { key: key.id()?, bytes: key.sign(&message) };
-    let mut area =
-        envelope::encode(Role::BUNDLE, payload.as_bytes(), &[signature]).map_err(refused)?;
+    let mut area = signer.envelope(Role::BUNDLE, payload.as_bytes(), "the bundle")?;
     area.resize(HEADER_BYTES, 0);
     Ok(area)
 }
@@ -166,7 +152,8 @@ fn pack<D: ReadAt>(
     mut progress: impl FnMut(u64),
 ) -> Result<Packed> {
     let failed = |error| with_room_hint("cannot write the bundle's stream".to_owned(), error);
-    let mut groups = Groups::default();
+    let mut cutter = Cutter::default();
+    let mut groups: Vec<Group> = Vec::new();
     let mut encoder = encoder(Chunks::new(stream, settings.chunk_bytes), image_bytes, settings)
         .context(|| format!("cannot compress at level {}", settings.level))?;
     let mut piece = vec![0; PIECE];
@@ -176,13 +163,14 @@ fn pack<D: ReadAt>(
         let bytes = &mut piece[..rest.min(PIECE)];
         slot.read_at(done, bytes)
             .map_err(|error| Error::new(format!("cannot read the slot at {done}: {error}")))?;
-        bytes.chunks_exact(BLOCK).for_each(|block| groups.put(block));
+        groups.extend(bytes.chunks_exact(BLOCK).filter_map(|block| cutter.put(block)));
         encoder.write_all(bytes).map_err(failed)?;
         progress(bytes.len() as u64);
         done += bytes.len() as u64;
     }
+    groups.extend(cutter.finish());
     let (chunks, stream_bytes) = encoder.finish().map_err(failed)?.finish();
-    Ok(Packed { index: Index { chunks, groups: groups.finish() }, stream_bytes })
+    Ok(Packed { index: Index { chunks, groups }, stream_bytes })
 }
 
 fn encoder<W: Write>(
@@ -199,41 +187,6 @@ fn encoder<W: Write>(
     // At least one, which gives the same bytes as many do; none does not.
     encoder.multithread(u32::try_from(parallel::processors()).unwrap_or(1).max(1))?;
     Ok(encoder)
-}
-
-/// Cuts a row of blocks into groups, at places that depend on the blocks alone: what moves by whole
-/// blocks between two versions stays the same group.
-#[derive(Default)]
-struct Groups {
-    done: Vec<Group>,
-    hasher: Sha256,
-    blocks: usize,
-}
-
-impl Groups {
-    fn put(&mut self, block: &[u8]) {
-        self.hasher.update(block);
-        self.blocks += 1;
-        let cut = crc32fast::hash(block) & CUT_MASK == 0 && self.blocks >= LEAST_BLOCKS;
-        if cut || self.blocks == MOST_BLOCKS {
-            self.cut();
-        }
-    }
-
-    fn cut(&mut self) {
-        let sha256 = Digest::from_bytes(self.hasher.finalize_reset().into());
-        // OK to convert: at most MOST_BLOCKS.
-        let blocks = u32::try_from(self.blocks).unwrap_or_default();
-        self.done.push(Group { blocks, sha256 });
-        self.blocks = 0;
-    }
-
-    fn finish(mut self) -> Vec<Group> {
-        if self.blocks > 0 {
-            self.cut();
-        }
-        self.done
-    }
 }
 
 /// Hashes what passes by in chunks.
@@ -285,17 +238,16 @@ impl Write for Chunks<'_> {
 
 /// The header of the bundle in a file, if it is a whole one of this slot: then it need not be made
 /// again. The stream is not read; `iota inspect` does that.
-pub fn is_of(path: &Path, slot: &impl ReadAt, key: &Key) -> bool {
-    let Ok((_, slot_manifest)) = read_manifest(slot, key) else { return false };
+pub fn is_of(path: &Path, slot: &impl ReadAt, signer: &Signer) -> bool {
+    let Ok((_, slot_manifest)) = read_manifest(slot, signer) else { return false };
     let read = || -> io::Result<(Box<[u8; HEADER_BYTES]>, u64)> {
         let mut file = File::open(path)?;
         let mut area = Box::new([0; HEADER_BYTES]);
         file.read_exact(&mut area[..])?;
         Ok((area, file.metadata()?.len()))
     };
-    let (Ok((area, length)), Ok(trusted)) = (read(), key.trusted()) else { return false };
-    let Ok(keys) = Keyring::new(vec![trusted]) else { return false };
-    let header = bundle::Unverified::parse(&area).and_then(|found| found.verify(&keys));
+    let Ok((area, length)) = read() else { return false };
+    let header = bundle::Unverified::parse(&area).and_then(|found| found.verify(signer.trust()));
     header.is_ok_and(|(header, _)| {
         header.total_bytes() == length && header.fields().slot_manifest == Blob::of(&slot_manifest)
     })

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::app::image::Source;
+use crate::publish::Destination;
 use clap::{Args, Parser, Subcommand};
 
 /// Builds minimal, immutable, signed container-host operating systems.
@@ -51,16 +53,29 @@ pub enum Verb {
     Flash(FlashArgs),
     /// Build the image of a board and make a signed update file of it
     Bundle(BuildArgs),
+    /// Put the release of a bundle where any web server hands it out to devices
+    Publish(PublishArgs),
+    /// Change who is to install the release that a channel offers
+    #[command(subcommand)]
+    Release(ReleaseVerb),
     /// Show what a disk image, slot or bundle holds, and check it
     Inspect(InspectArgs),
     /// Check an iota.toml, which tells a device its name, addresses and more
     #[command(subcommand)]
     Config(ConfigVerb),
-    /// Choose package versions again and record them
+    /// Put an app onto a device that runs, over SSH
+    Push(PushArgs),
+    /// Check an app: a Compose file and what lies beside it
+    #[command(subcommand)]
+    App(AppVerb),
+    /// Choose versions of packages and container images again and record them
     Lock,
     /// Make and show signing keys
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Say which keys count for what, and change them on devices in the field
+    #[command(subcommand)]
+    Trust(TrustVerb),
 }
 
 /// Options of every verb that builds a board: `iota build`, `run`, `flash` and `bundle`.
@@ -68,12 +83,19 @@ pub enum Verb {
 pub struct BuildArgs {
     /// A directory of boards/, for example generic-aarch64
     pub board: String,
+    /// The container engine: a file of rootfs/engines/
+    #[arg(long, value_name = "NAME", default_value = "docker")]
+    pub engine: String,
     /// For devices in the field: best compression; needs a release key
     #[arg(long, requires = "key")]
     pub release: bool,
-    /// Sign with this .secret file [default: keys/development.secret, made on first use]
+    /// Sign with this .secret file; may be repeated [default: keys/development.secret, made on
+    /// first use]
     #[arg(long, value_name = "FILE", env = "IOTA_KEY")]
-    pub key: Option<PathBuf>,
+    pub key: Vec<PathBuf>,
+    /// A directory of trust roots, which say what keys count for [default: the key, for everything]
+    #[arg(long, value_name = "DIR", env = "IOTA_TRUST")]
+    pub trust: Option<PathBuf>,
     /// Refuse to build when the mirror no longer has a locked package version
     #[arg(long)]
     pub locked: bool,
@@ -92,6 +114,16 @@ pub struct BuildArgs {
     /// Build again even when nothing changed
     #[arg(long)]
     pub force: bool,
+    /// Carry the app of this directory (compose.yaml), besides those of apps/; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub app: Vec<PathBuf>,
+    /// Carry a container image: docker://NAME:TAG of a registry, oci:DIR or docker-archive:FILE,
+    /// with NAME= in front to rename it; may be repeated
+    #[arg(long, value_name = "SOURCE")]
+    pub with_image: Vec<Source>,
+    /// Carry Compose even without an app, for `iota push`
+    #[arg(long)]
+    pub compose: bool,
 }
 
 /// Options of `iota build` alone.
@@ -104,6 +136,71 @@ pub struct ImageArgs {
     /// How to build the board.
     #[command(flatten)]
     pub build: BuildArgs,
+}
+
+/// Options of `iota publish`.
+#[derive(Args, Clone, Debug)]
+pub struct PublishArgs {
+    /// The update file, made by `iota bundle`
+    pub bundle: PathBuf,
+    /// The directory that a web server hands out, made if need be; or a repository of a container
+    /// registry: oci://HOST/NAME[:CHANNEL], without TLS oci+http://…
+    #[arg(value_name = "DIR|oci://…", value_parser = Destination::parse)]
+    pub to: Destination,
+    /// Which devices: those whose iota.toml names this channel [default: stable]
+    #[arg(long, value_name = "NAME")]
+    pub channel: Option<String>,
+    /// How many of them install it at first, in percent; `iota release promote` lets in more
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = percent())]
+    pub share: u8,
+    /// From how many of the releases before there is a small way to this one
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = few())]
+    pub bases: u8,
+    /// Whose signatures count and with what.
+    #[command(flatten)]
+    pub signing: ChannelSigning,
+}
+
+fn percent() -> clap::builder::RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(0..=100)
+}
+
+fn few() -> clap::builder::RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(0..=15)
+}
+
+/// `iota release …`
+#[derive(Subcommand, Clone, Debug)]
+pub enum ReleaseVerb {
+    /// Let more devices install it, and go on after a pause
+    Promote {
+        /// Which channel.
+        #[command(flatten)]
+        channel: ChannelArgs,
+        /// How many of all devices, in percent
+        #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = percent())]
+        share: u8,
+    },
+    /// Let no more devices install it for now
+    Pause(ChannelArgs),
+    /// Let no device install it any more; those that have not started it yet give it up
+    Withdraw(ChannelArgs),
+}
+
+/// Which channel is changed.
+#[derive(Args, Clone, Debug)]
+pub struct ChannelArgs {
+    /// Where `iota publish` put it: a directory, or oci://HOST/NAME[:CHANNEL]
+    #[arg(value_name = "DIR|oci://…", value_parser = Destination::parse)]
+    pub to: Destination,
+    /// The board
+    pub board: String,
+    /// The channel [default: stable]
+    #[arg(long, value_name = "NAME")]
+    pub channel: Option<String>,
+    /// Whose signatures count and with what.
+    #[command(flatten)]
+    pub signing: ChannelSigning,
 }
 
 /// How the root file system is stored in the slot.
@@ -175,8 +272,11 @@ pub struct InspectArgs {
     /// A disk.img, slot.img or update.bundle
     pub file: PathBuf,
     /// Check signatures against this .pub or .secret file; may be repeated
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "trust")]
     pub key: Vec<PathBuf>,
+    /// Check signatures against the newest of this directory of trust roots
+    #[arg(long, value_name = "DIR")]
+    pub trust: Option<PathBuf>,
     /// Machine-readable output
     #[arg(long)]
     pub json: bool,
@@ -193,6 +293,110 @@ pub enum ConfigVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Options of `iota push`.
+#[derive(Args, Debug)]
+pub struct PushArgs {
+    /// The device: [USER@]NAME, as for ssh; the user is root
+    pub host: String,
+    /// The app: a directory with a Compose file
+    #[arg(default_value = ".")]
+    pub directory: PathBuf,
+    /// Name of the app [default: that of its directory]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// An image that the file names: docker://NAME:TAG, oci:DIR or docker-archive:FILE, with NAME=
+    /// in front to rename it; may be repeated. Others are taken from Docker on this machine, if it
+    /// has them
+    #[arg(long, value_name = "SOURCE")]
+    pub with_image: Vec<Source>,
+    /// How long it may take to become healthy before the former release comes back
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub within: u32,
+    /// Port of the SSH server
+    #[arg(long, short)]
+    pub port: Option<u16>,
+    /// The program to run for SSH
+    #[arg(long, value_name = "PROGRAM", env = "IOTA_SSH", default_value = "ssh")]
+    pub ssh: PathBuf,
+}
+
+/// `iota app …`
+#[derive(Subcommand, Debug)]
+pub enum AppVerb {
+    /// Say what of a Compose file a device cannot honour; exit code 2 if there is anything
+    Check {
+        /// A Compose file, or the directory of an app
+        file: PathBuf,
+        /// Machine-readable output
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Keys of `iota publish` and `iota release`.
+#[derive(Args, Clone, Debug)]
+pub struct ChannelSigning {
+    /// Sign with this .secret file; may be repeated [default: keys/development.secret]
+    #[arg(long, value_name = "FILE", env = "IOTA_KEY")]
+    pub key: Vec<PathBuf>,
+    /// A directory of trust roots, which say what keys count for [default: the key, for everything]
+    #[arg(long, value_name = "DIR", env = "IOTA_TRUST")]
+    pub trust: Option<PathBuf>,
+}
+
+/// `iota trust …`
+#[derive(Subcommand, Debug)]
+pub enum TrustVerb {
+    /// Make the first trust root
+    New(TrustArgs),
+    /// Make the next one: what is not named stays as it is
+    Change(TrustArgs),
+    /// Add signatures to the one that waits for some
+    Sign {
+        /// A directory of trust roots
+        directory: PathBuf,
+        /// Sign with this .secret file; may be repeated
+        #[arg(long, value_name = "FILE", required = true)]
+        sign: Vec<PathBuf>,
+    },
+    /// Show which keys count for what, and check that each follows from the one before
+    Show {
+        /// A directory of trust roots
+        directory: PathBuf,
+    },
+}
+
+/// What a trust root says.
+#[derive(Args, Clone, Debug)]
+pub struct TrustArgs {
+    /// A directory of trust roots: the files 1, 2, …
+    pub directory: PathBuf,
+    /// A key that signs trust roots, a .pub file; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub root_key: Vec<PathBuf>,
+    /// A key that signs releases, a .pub file; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub release_key: Vec<PathBuf>,
+    /// A key that signs channels, a .pub file; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub channel_key: Vec<PathBuf>,
+    /// How many root keys have to sign [default: as before, at first 1]
+    #[arg(long, value_name = "N")]
+    pub root_threshold: Option<u8>,
+    /// How many release keys have to sign
+    #[arg(long, value_name = "N")]
+    pub release_threshold: Option<u8>,
+    /// How many channel keys have to sign
+    #[arg(long, value_name = "N")]
+    pub channel_threshold: Option<u8>,
+    /// Let no device install the release of this bundle again; may be repeated
+    #[arg(long, value_name = "BUNDLE")]
+    pub revoke: Vec<PathBuf>,
+    /// Sign with this .secret file of a root key; may be repeated
+    #[arg(long, value_name = "FILE", required = true)]
+    pub sign: Vec<PathBuf>,
 }
 
 /// `iota key …`

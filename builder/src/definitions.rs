@@ -74,19 +74,21 @@ impl Definitions {
         lock.check_made_from(&packages)?;
         let board = Board::load(workspace, board)?;
         check_groups(&board, &packages)?;
-        Ok(Self {
+        let slices =
+            Slices::parse(slices.iter().map(|(name, text)| (name.as_str(), text.as_str())))?;
+        let mut definitions = Self {
             board,
             packages,
             lock,
-            slices: Slices::parse(
-                slices.iter().map(|(name, text)| (name.as_str(), text.as_str())),
-            )?,
+            slices,
             skeleton: Skeleton::parse(&text("skeleton.toml")?)?,
             host: Host::parse(&text("host.toml")?)?,
             engine,
             containers,
             overlay: overlay(&rootfs.join("overlay"))?,
-        })
+        };
+        definitions.slices = definitions.slices.clone().of_groups(&definitions.groups());
+        Ok(definitions)
     }
 }
 

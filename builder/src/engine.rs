@@ -468,6 +468,7 @@ mod tests {
 
     const HOST: &str = include_str!("../../rootfs/host.toml");
     const DOCKER: &str = include_str!("../../rootfs/engines/docker.toml");
+    const PODMAN: &str = include_str!("../../rootfs/engines/podman.toml");
 
     #[test]
     fn the_shipped_host_and_engine_make_a_description_that_pid_1_reads_back() {
@@ -481,10 +482,12 @@ mod tests {
                 "identity",
                 "reset-marker",
                 "network",
+                "wifi",
                 "time",
                 "names",
                 "ssh",
                 "commands",
+                "updates",
                 "containerd",
                 "docker",
                 "agent",
@@ -493,6 +496,7 @@ mod tests {
             ]
         );
         assert_eq!(system.service("agent").unwrap().after, ["config", "docker"]);
+        assert_eq!(system.service("docker").unwrap().after, ["containerd"]);
         let safe: Vec<&str> = system
             .services
             .iter()
@@ -501,13 +505,36 @@ mod tests {
             .collect();
         assert_eq!(
             safe,
-            ["config", "identity", "reset-marker", "network", "time", "names", "ssh", "commands"],
+            [
+                "config",
+                "identity",
+                "reset-marker",
+                "network",
+                "wifi",
+                "time",
+                "names",
+                "ssh",
+                "commands",
+                "updates"
+            ],
             "what is left without an engine"
         );
         assert!(matches!(&system.service("docker").unwrap().ready,
             Ready::Http { socket, path } if socket == "/run/docker.sock" && path == "/_ping"));
         let text = system.encode().unwrap();
         assert_eq!(System::parse(&text).unwrap(), system);
+    }
+
+    #[test]
+    fn every_shipped_engine_has_a_socket_that_dockers_clients_find() {
+        for (name, text) in [("docker", DOCKER), ("podman", PODMAN)] {
+            let engine = Engine::parse(text, name).unwrap();
+            let system = Host::parse(HOST).unwrap().describe(None, Some(&engine), &[]).unwrap();
+            let described = system.engine.as_ref().unwrap();
+            assert_eq!((&*described.api, &*described.socket), (name, "/run/docker.sock"));
+            assert_eq!(system.service("agent").unwrap().after, ["config", name]);
+            assert_eq!(System::parse(&system.encode().unwrap()).unwrap(), system);
+        }
     }
 
     #[test]

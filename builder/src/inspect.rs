@@ -2,19 +2,21 @@
 //! device's, on the host, with everything read.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ondisk::boot_record::{self, Copies, Record, State};
 use ondisk::device::{FileDevice, ReadAt};
-use ondisk::keyring::Keyring;
+use ondisk::keyring::{Keyring, PublicKey};
 use ondisk::layout::{self, Extent, PerSlot, SECTOR_BYTES, Slot};
 use ondisk::manifest::{Fields, PartName, Unverified};
 use ondisk::partition_table::{FindError, PartitionTable};
+use ondisk::trust_root::TrustRoot;
 use ondisk::verify::Check;
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
 use crate::flash;
+use crate::trust_roots::TrustRoots;
 
 mod bundle;
 
@@ -104,25 +106,25 @@ impl Findings {
 
 /// Reads a disk image, a block device, a slot image or a bundle.
 ///
-/// `keys` are the keys whose signatures count; without any, signatures are shown, not checked.
+/// `trust` says whose signatures count; if it is nobody, signatures are shown, not checked.
 ///
 /// Errors: unreadable, neither a disk nor a slot of ours.
-pub fn inspect(path: &Path, keys: &Keyring) -> Result<Findings> {
+pub fn inspect(path: &Path, trust: &TrustRoot) -> Result<Findings> {
     let failed = || format!("cannot read {}", path.display());
     let device = FileDevice::new(File::open(path).context(failed)?).context(failed)?;
     if let Ok(table) = PartitionTable::read(&device, SECTOR_BYTES) {
-        return inspect_disk(&device, &table, keys);
+        return inspect_disk(&device, &table, trust);
     }
     let mut start = [0; flash::MARKER.len()];
     if device.read_at(0, &mut start).is_ok() && flash::is_incomplete(&start) {
         return Err(Error::new(format!("{} says: {}", path.display(), flash::MARKER))
             .hint("flash it again"));
     }
-    if let Some(bundle) = bundle::inspect(path, &device, keys)? {
+    if let Some(bundle) = bundle::inspect(path, &device, trust)? {
         return Ok(Findings { disk: None, bundle: Some(bundle), slots: Vec::new() });
     }
     let slot = Extent { offset: 0, length: device.size() };
-    let findings = inspect_slot(&device, slot, "image", keys)?;
+    let findings = inspect_slot(&device, slot, "image", trust)?;
     if findings.manifest.is_empty() {
         return Err(Error::new(format!(
             "{} is neither a disk image nor a slot nor a bundle of Iota",
@@ -133,14 +135,18 @@ pub fn inspect(path: &Path, keys: &Keyring) -> Result<Findings> {
     Ok(Findings { disk: None, bundle: None, slots: vec![findings] })
 }
 
-fn inspect_disk(device: &FileDevice, table: &PartitionTable, keys: &Keyring) -> Result<Findings> {
+fn inspect_disk(
+    device: &FileDevice,
+    table: &PartitionTable,
+    trust: &TrustRoot,
+) -> Result<Findings> {
     let missing = |error: FindError| Error::new(format!("not a disk of Iota: {error}"));
     let copies = Copies::read(device, table.record().map_err(missing)?);
     let mut slots = Vec::new();
     for slot in Slot::BOTH {
         let partition = table.slot(slot).map_err(missing)?;
         let name = slot.letter().to_uppercase();
-        slots.push(inspect_slot(device, partition.extent, &name, keys)?);
+        slots.push(inspect_slot(device, partition.extent, &name, trust)?);
     }
     let partitions = table.partitions.iter().map(|partition| PartitionFindings {
         number: partition.number,
@@ -189,7 +195,7 @@ fn inspect_slot(
     device: &FileDevice,
     slot: Extent,
     name: &str,
-    keys: &Keyring,
+    trust: &TrustRoot,
 ) -> Result<SlotFindings> {
     let mut findings = SlotFindings {
         name: name.to_owned(),
@@ -198,7 +204,7 @@ fn inspect_slot(
         checks: Vec::new(),
         empty: false,
     };
-    let Some(area) = layout::manifest_area(slot.length).and_then(|area| slot.slice(area)) else {
+    let Some(area) = layout::manifest_area_of(slot) else {
         return Ok(findings);
     };
     let length = usize::try_from(area.length).context(|| "cannot read a manifest".into())?;
@@ -223,7 +229,7 @@ fn inspect_slot(
         }
     };
     findings.manifest = fields.encode().lines().map(str::to_owned).collect();
-    findings.check_signature(unverified, keys, slot.length);
+    findings.check_signature(unverified, trust, slot.length);
     for part in PartName::ALL {
         let result = check_part(device, slot, &fields, part);
         let detail = result.as_ref().err().cloned().unwrap_or_else(|| "sha256".to_owned());
@@ -237,13 +243,14 @@ impl SlotFindings {
         self.checks.push(CheckFinding { what: what.to_owned(), good, detail });
     }
 
-    fn check_signature(&mut self, unverified: Unverified<'_>, keys: &Keyring, slot_bytes: u64) {
-        if keys.keys().is_empty() {
-            let detail = format!("by {}; pass --key to check it", self.signers.join(", "));
+    fn check_signature(&mut self, unverified: Unverified<'_>, trust: &TrustRoot, slot_bytes: u64) {
+        if trust.release.keys().is_empty() {
+            let detail =
+                format!("by {}; pass --key or --trust to check it", self.signers.join(", "));
             return self.check("signature", None, detail);
         }
-        match unverified.verify(keys, slot_bytes) {
-            Ok((_, key)) => self.check("signature", Some(true), format!("by {key}")),
+        match unverified.verify(trust, slot_bytes) {
+            Ok((_, keys)) => self.check("signature", Some(true), format!("by {keys}")),
             Err(error) => self.check("signature", Some(false), error.to_string()),
         }
     }
@@ -307,12 +314,23 @@ fn render_check(check: &CheckFinding) -> String {
     format!("  {:<10} {word}: {}", check.what, check.detail)
 }
 
-/// Loads the public halves of `.pub` and `.secret` files.
-pub fn keyring(paths: &[std::path::PathBuf]) -> Result<Keyring> {
+/// Whom to trust: the newest of a directory of trust roots, else the public halves of `.pub` and
+/// `.secret` files, else nobody.
+pub fn trust(keys: &[PathBuf], directory: Option<&Path>) -> Result<TrustRoot> {
+    if let Some(directory) = directory {
+        return Ok(TrustRoots::load(directory)?.newest().clone());
+    }
+    if keys.is_empty() {
+        return Ok(TrustRoot::default());
+    }
+    keyring(keys).map(TrustRoot::fixed)
+}
+
+/// The public halves of `.pub` and `.secret` files.
+pub fn keyring(paths: &[PathBuf]) -> Result<Keyring> {
     let mut keys = Vec::new();
     for path in paths {
-        let public = crate::sign::load_public(path)?;
-        let key = ondisk::keyring::PublicKey::from_bytes(&public)
+        let key = PublicKey::from_bytes(&crate::sign::load_public(path)?)
             .map_err(|error| Error::new(format!("{}: {error}", path.display())))?;
         keys.push(key);
     }

@@ -2,6 +2,7 @@
 //!
 //! Reading order: [`error`] → [`tree`] → [`debian`] → [`image`] → [`host`].
 
+pub mod app;
 pub mod assemble;
 pub mod board;
 pub mod boot_files;
@@ -25,14 +26,18 @@ pub mod inspect;
 pub mod manifest_json;
 pub mod modules;
 pub mod oci;
+pub mod publish;
 pub mod recipe;
+pub mod registry;
 pub mod report;
 pub mod sign;
+pub mod signer;
 pub mod skeleton;
 pub mod slice;
 pub mod slot;
 pub use config::suggest;
 pub mod tree;
+pub mod trust_roots;
 pub mod uboot_environment;
 pub mod verbs;
 pub mod videocore;

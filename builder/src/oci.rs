@@ -23,6 +23,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use config::registry::MANIFEST_TYPE;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tar::{EntryType, Header};
@@ -32,7 +33,6 @@ use crate::hex;
 use crate::tree::{Content, Kind, Node, Tree, TreePath};
 
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -290,7 +290,7 @@ impl Writer {
     }
 }
 
-fn header(kind: EntryType, mode: u32) -> Header {
+pub(crate) fn header(kind: EntryType, mode: u32) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(mode);

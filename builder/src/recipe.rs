@@ -4,7 +4,7 @@
 use ondisk::system::System;
 use ondisk::trust::Trust;
 
-use crate::assemble::{self, Package, Parts};
+use crate::assemble::{self, Package};
 use crate::board::Board;
 use crate::container::Image;
 use crate::definitions::Definitions;
@@ -38,21 +38,30 @@ pub struct Trees {
     pub notes: Vec<String>,
 }
 
-type Files = [(TreePath, Node)];
+/// Files of a tree.
+pub type Files = [(TreePath, Node)];
+
+/// What an image is made of besides its definition.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// What it is called.
+    pub version: &'a str,
+    /// The packages, unpacked.
+    pub packages: &'a [Unpacked],
+    /// Programs of ours.
+    pub programs: &'a Programs,
+    /// Goes into the root: what the running system takes for an update.
+    pub trust: &'a Trust,
+    /// Apps and their images.
+    pub carried: &'a Files,
+}
 
 /// Puts the trees of an image together.
 ///
-/// `trust` goes into the root: what the running system takes for an update.
-///
 /// Errors: a package, module or program that is not there, files that collide, libraries that are
 /// missing.
-pub fn trees(
-    definitions: &Definitions,
-    version: &str,
-    packages: &[Unpacked],
-    programs: &Programs,
-    trust: &Trust,
-) -> Result<Trees> {
+pub fn trees(definitions: &Definitions, parts: &Parts<'_>) -> Result<Trees> {
+    let Parts { version, packages, programs, trust, carried } = *parts;
     let board = &definitions.board;
     let (kernel_files, kernel) = find_kernel(packages)?;
     let modules = Kernel::find(&kernel_files.name, &kernel_files.entries)?;
@@ -71,6 +80,7 @@ pub fn trees(
         program("usr/bin/iota", &programs.agent, "agent")?,
     ]);
     made.extend(system(definitions, packages)?);
+    made.extend(carried.iter().cloned());
     let trusted = Node::file(Content::bytes(trust.encode().into_bytes()), 0o644, "trust");
     made.push((TreePath::new(ondisk::trust::PATH)?, trusted));
 
@@ -78,7 +88,7 @@ pub fn trees(
         .iter()
         .map(|package| Package { name: &package.name, entries: &package.entries })
         .collect();
-    let root = assemble::assemble(&Parts {
+    let root = assemble::assemble(&assemble::Parts {
         skeleton: &definitions.skeleton,
         overlay: &definitions.overlay,
         slices: &definitions.slices,

@@ -161,6 +161,14 @@ impl Key {
     }
 }
 
+/// The kind of the key of a `.pub` or `.secret` file.
+pub fn load_profile(path: &Path) -> Result<Profile> {
+    let text =
+        fs::read_to_string(path).context(|| format!("cannot read the key {}", path.display()))?;
+    let profile = text.split_whitespace().nth(1).and_then(Profile::parse);
+    profile.ok_or_else(|| Error::new(format!("{}: not an Iota key", path.display())))
+}
+
 /// The public half from a `.pub` or `.secret` file.
 pub fn load_public(path: &Path) -> Result<[u8; 32]> {
     let text =

@@ -51,6 +51,9 @@ pub struct Rule {
     pub files: Vec<String>,
     /// Why.
     pub reason: String,
+    /// The group of packages that needs the files; in an image without it the rule is not there.
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 /// Files that are joined, in the order of their paths, into one text file.
@@ -131,6 +134,17 @@ impl Slices {
             slices.everywhere.drop.extend(raw.everywhere.drop);
         }
         Ok(slices)
+    }
+
+    /// Leaves out the rules that are for groups which an image does not have.
+    #[must_use]
+    pub fn of_groups(mut self, groups: &[String]) -> Self {
+        let is_there = |rule: &Rule| rule.group.as_ref().is_none_or(|it| groups.contains(it));
+        for slice in &mut self.packages {
+            slice.ship.retain(is_there);
+            slice.drop.retain(is_there);
+        }
+        self
     }
 
     /// Starts deciding the files of a package.
@@ -324,6 +338,21 @@ mod tests {
         assert_eq!(decider.file(b"/doc/p/readme"), Decision::Drop);
         assert_eq!(decider.file(b"/lib/new"), Decision::Undecided);
         decider.finish().unwrap();
+    }
+
+    #[test]
+    fn a_rule_for_a_group_is_there_in_images_that_have_the_group() {
+        let text = "[[package]]\nname = \"p\"\n\
+            [[package.ship]]\nfiles = [\"/lib/a\"]\ngroup = \"wifi\"\nreason = \"needed\"\n\
+            [[package.drop]]\nfiles = [\"/lib/{a,b}\"]\nreason = \"not needed\"\n";
+        for (groups, expected) in [(&["wifi"][..], Decision::Ship), (&[], Decision::Drop)] {
+            let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+            let slices = Slices::parse([("sample.toml", text)]).unwrap().of_groups(&groups);
+            let mut decider = slices.decide("p");
+            assert_eq!(decider.file(b"/lib/a"), expected);
+            assert_eq!(decider.file(b"/lib/b"), Decision::Drop);
+            decider.finish().unwrap();
+        }
     }
 
     #[test]

@@ -16,8 +16,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
 
+use ondisk::bundle::MAX_SLOT_MANIFEST_BYTES;
 use ondisk::digest::Digest;
-use ondisk::envelope::{self, Role, Signature};
+use ondisk::envelope::Role;
 use ondisk::layout::{self, BLOCK_BYTES, Extent};
 use ondisk::manifest::{Fields, Manifest, Part, PartName, Unpacked};
 use sha2::{Digest as _, Sha256};
@@ -27,7 +28,7 @@ use crate::image::erofs::{self, ImageSink};
 use crate::image::sparse::{Sparse, SparseImage};
 use crate::image::verity;
 use crate::report::{self, mib};
-use crate::sign::Key;
+use crate::signer::Signer;
 use crate::tree::Tree;
 
 /// A kernel or other payload that the loader unpacks.
@@ -57,8 +58,8 @@ pub struct Contents<'a> {
     pub salt: [u8; verity::SALT],
     /// Initial RAM disk, compressed as the kernel takes it.
     pub initrd: &'a [u8],
-    /// Signs the manifest.
-    pub key: &'a Key,
+    /// Signs the manifest; its trust roots go into the slot.
+    pub signer: &'a Signer,
 }
 
 /// A finished slot.
@@ -135,7 +136,7 @@ pub fn write(
         board: contents.board.to_owned(),
         version: contents.version.to_owned(),
         rollback_index: contents.rollback_index,
-        profile: contents.key.profile().in_manifests(),
+        profile: contents.signer.profile().in_manifests(),
         root: root_part,
         verity: verity_part,
         kernel: kernel_part,
@@ -147,18 +148,16 @@ pub fn write(
     };
     let manifest = Manifest::new(fields, slot_bytes)
         .map_err(|error| Error::new(format!("the slot's manifest is not valid: {error}")))?;
-    image.write_at(area.offset, &sign(&manifest, contents.key)?)?;
-    Ok(Slot { image: image.finish()?, manifest, root })
-}
-
-/// The manifest in its envelope, as it lies in the manifest area.
-fn sign(manifest: &Manifest, key: &Key) -> Result<Vec<u8>> {
-    let refused = |error: envelope::Error| Error::new(format!("cannot sign the manifest: {error}"));
     let payload = manifest.encode();
-    let message =
-        envelope::signed_message(Role::SLOT_MANIFEST, payload.as_bytes()).map_err(refused)?;
-    let signature = Signature { key: key.id()?, bytes: key.sign(&message) };
-    envelope::encode(Role::SLOT_MANIFEST, payload.as_bytes(), &[signature]).map_err(refused)
+    let signer = contents.signer;
+    let mut signed = signer.envelope(Role::SLOT_MANIFEST, payload.as_bytes(), "the manifest")?;
+    signed.extend(signer.roots().after_the_first());
+    if signed.len() as u64 > MAX_SLOT_MANIFEST_BYTES {
+        let count = signer.trust().number;
+        return Err(Error::new(format!("{count} trust roots do not fit behind a manifest")));
+    }
+    image.write_at(area.offset, &signed)?;
+    Ok(Slot { image: image.finish()?, manifest, root })
 }
 
 /// Hash tree and plain hash of the root, side by side: both read the same cached bytes.

@@ -24,7 +24,7 @@ use ondisk::boot_record::{Entry, Record, Sequence, State, Version};
 use ondisk::device::FileDevice;
 use ondisk::digest::Digest;
 use ondisk::guid::Guid;
-use ondisk::keyring::{self, Keyring};
+use ondisk::key_block;
 use ondisk::layout::{PerSlot, Slot};
 
 use super::Plan;
@@ -205,7 +205,7 @@ impl Outputs {
             disk_bytes: disk.length,
             download_bytes,
         };
-        let key = image.plan.key.id()?.to_string();
+        let key = image.plan.signer.ids()?;
         let profile = image.plan.profile.to_string();
         let title = format!("{} {} ({profile} key {key})", image.plan.board, image.version);
         self.write_text("report.txt", &report::render(&title, &sizes, &image.trees.root))?;
@@ -327,12 +327,10 @@ fn records(image: &Image<'_>) -> Result<[[u8; 512]; 2]> {
     Ok([1, 2].map(|sequence| record(sequence).encode()))
 }
 
-/// The loader with the public half of the build's key.
+/// The loader with the build's trust root.
 fn loader_with_key(image: &Image<'_>) -> Result<Vec<u8>> {
-    let unfit =
-        |error: keyring::Error| Error::new(format!("cannot put a key in the loader: {error}"));
     let mut program = image.programs.loader.read()?.to_vec();
-    let ring = Keyring::new(vec![image.plan.key.trusted()?]).map_err(unfit)?;
-    keyring::patch(&mut program, &ring).map_err(unfit)?;
+    key_block::patch(&mut program, image.plan.signer.trust())
+        .map_err(|error| Error::new(format!("cannot put keys in the loader: {error}")))?;
     Ok(program)
 }

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use expect_test::expect;
 use ondisk::device::FileDevice;
 use ondisk::manifest::Unpacked;
+use ondisk::trust_root::TrustRoot;
 
 use super::*;
 use crate::image::erofs;
 use crate::inspect;
+use crate::sign::Key;
 use crate::slot::{self, Compressed, Contents};
 use crate::tree::{Content, Node, Tree, TreePath};
 
 const SLOT_BYTES: u64 = 4 << 20;
-const SETTINGS: Settings = Settings { level: 3, window_log: 17, chunk_bytes: 64 * 1024 };
+pub(crate) const SETTINGS: Settings = Settings { level: 3, window_log: 17, chunk_bytes: 64 * 1024 };
 
 /// Bytes that do not compress well, from a small generator.
 pub(crate) fn noise(seed: u32, length: usize) -> Vec<u8> {
@@ -27,12 +29,16 @@ pub(crate) fn noise(seed: u32, length: usize) -> Vec<u8> {
     (0..length).map(|_| next()).collect()
 }
 
-fn key(seed: u8) -> Key {
+pub(crate) fn signer(seed: u8) -> Signer {
+    key(seed).into()
+}
+
+pub(crate) fn key(seed: u8) -> Key {
     Key::from_seed([seed; 32], Profile::Development)
 }
 
 /// Writes a slot of about 1 MiB; another `changed` changes one file.
-fn slot(directory: &Path, changed: u8) -> PathBuf {
+pub(crate) fn slot(directory: &Path, changed: u8) -> PathBuf {
     let mut root = Tree::new();
     let mut file = |name: &str, bytes: Vec<u8>| {
         let node = Node::file(Content::bytes(bytes), 0o644, "test");
@@ -56,7 +62,7 @@ fn slot(directory: &Path, changed: u8) -> PathBuf {
         },
         salt: [2; 32],
         initrd: &noise(5, 5000),
-        key: &key(1),
+        signer: &signer(1),
     };
     let path = directory.join(format!("slot-{changed}.img"));
     let unpacked = Unpacked { length: 3, sha256: Digest::of(b"abc") };
@@ -65,7 +71,7 @@ fn slot(directory: &Path, changed: u8) -> PathBuf {
     path
 }
 
-fn open(path: &Path) -> FileDevice {
+pub(crate) fn open(path: &Path) -> FileDevice {
     FileDevice::new(File::open(path).unwrap()).unwrap()
 }
 
@@ -74,21 +80,21 @@ fn made() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let slot = slot(directory.path(), 0);
     let bundle = directory.path().join("update.bundle");
-    write(&bundle, &open(&slot), &key(1), SETTINGS, |_| {}).unwrap();
+    write(&bundle, &open(&slot), &signer(1), SETTINGS, |_| {}).unwrap();
     (directory, slot, bundle)
 }
 
-fn keyring(seed: u8) -> Keyring {
-    Keyring::new(vec![key(seed).trusted().unwrap()]).unwrap()
+fn trust(seed: u8) -> TrustRoot {
+    signer(seed).trust().clone()
 }
 
 #[test]
 fn a_bundle_holds_the_slot_and_passes_every_check() {
     let (_directory, slot, bundle) = made();
-    let findings = inspect::inspect(&bundle, &keyring(1)).unwrap();
+    let findings = inspect::inspect(&bundle, &trust(1)).unwrap();
     assert!(findings.whole(), "{}", inspect::render(&findings));
     let found = findings.bundle.as_ref().unwrap();
-    let in_slot = inspect::inspect(&slot, &keyring(1)).unwrap();
+    let in_slot = inspect::inspect(&slot, &trust(1)).unwrap();
     assert_eq!(found.manifest, in_slot.slots[0].manifest);
     let checks: Vec<_> = found.checks.iter().map(|check| check.what.as_str()).collect();
     let expected = "signature file manifest index stream image root verity kernel initrd";
@@ -98,7 +104,7 @@ fn a_bundle_holds_the_slot_and_passes_every_check() {
 #[test]
 fn the_text_and_the_bytes_of_a_bundle_are_pinned() {
     let (_directory, _, bundle) = made();
-    let findings = inspect::inspect(&bundle, &keyring(1)).unwrap();
+    let findings = inspect::inspect(&bundle, &trust(1)).unwrap();
     expect![[r#"
         bundle
           iota-bundle 1
@@ -142,7 +148,7 @@ fn every_check_can_fail() {
     let check = |what: &str, bytes: &[u8]| {
         let path = directory.path().join("bad.bundle");
         fs::write(&path, bytes).unwrap();
-        let findings = inspect::inspect(&path, &keyring(1)).unwrap();
+        let findings = inspect::inspect(&path, &trust(1)).unwrap();
         let bad = findings.bundle.unwrap().checks.into_iter().find(|c| c.good == Some(false));
         assert_eq!(bad.unwrap().what, what);
     };
@@ -163,10 +169,10 @@ fn every_check_can_fail() {
 #[test]
 fn signatures_are_shown_and_checked_only_against_given_keys() {
     let (_directory, _, bundle) = made();
-    let unchecked = inspect::inspect(&bundle, &Keyring::default()).unwrap();
+    let unchecked = inspect::inspect(&bundle, &TrustRoot::default()).unwrap();
     assert!(unchecked.whole());
     assert_eq!(unchecked.bundle.unwrap().checks[0].good, None);
-    let other = inspect::inspect(&bundle, &keyring(2)).unwrap();
+    let other = inspect::inspect(&bundle, &trust(2)).unwrap();
     assert!(!other.whole());
 }
 
@@ -175,7 +181,7 @@ fn a_slot_that_another_key_signed_makes_no_bundle() {
     let directory = tempfile::tempdir().unwrap();
     let slot = open(&slot(directory.path(), 0));
     let target = directory.path().join("update.bundle");
-    let error = write(&target, &slot, &key(2), SETTINGS, |_| {}).unwrap_err();
+    let error = write(&target, &slot, &signer(2), SETTINGS, |_| {}).unwrap_err();
     assert!(error.to_string().contains("signed by no trusted key"), "{error}");
     assert!(error.next_step().is_some());
     assert!(!target.exists());
@@ -184,13 +190,13 @@ fn a_slot_that_another_key_signed_makes_no_bundle() {
 #[test]
 fn a_bundle_is_made_again_only_for_another_slot() {
     let (directory, first, bundle) = made();
-    assert!(is_of(&bundle, &open(&first), &key(1)));
-    assert!(!is_of(&bundle, &open(&first), &key(2)));
+    assert!(is_of(&bundle, &open(&first), &signer(1)));
+    assert!(!is_of(&bundle, &open(&first), &signer(2)));
     let second = slot(directory.path(), 1);
-    assert!(!is_of(&bundle, &open(&second), &key(1)));
+    assert!(!is_of(&bundle, &open(&second), &signer(1)));
     let bytes = fs::read(&bundle).unwrap();
     fs::write(&bundle, &bytes[..bytes.len() - 1]).unwrap();
-    assert!(!is_of(&bundle, &open(&first), &key(1)));
+    assert!(!is_of(&bundle, &open(&first), &signer(1)));
 }
 
 #[test]
@@ -199,7 +205,7 @@ fn groups_before_and_after_a_change_stay_the_same() {
     let groups = |changed| {
         let device = open(&slot(directory.path(), changed));
         let mut stream = tempfile::tempfile().unwrap();
-        let bytes = image_bytes(&device, &key(1)).unwrap();
+        let bytes = image_bytes(&device, &signer(1)).unwrap();
         pack(&device, bytes, &mut stream, SETTINGS, |_| {}).unwrap().index.groups
     };
     let (old, new) = (groups(0), groups(1));
@@ -212,11 +218,8 @@ fn groups_before_and_after_a_change_stay_the_same() {
 
 #[test]
 fn groups_have_at_least_two_and_at_most_thirty_two_blocks() {
-    let mut groups = Groups::default();
-    let noise = noise(9, 400 * BLOCK);
-    noise.chunks(BLOCK).for_each(|block| groups.put(block));
-    (0..100).for_each(|_| groups.put(&[0; BLOCK]));
-    let groups = groups.finish();
+    let image = [noise(9, 400 * BLOCK), vec![0; 100 * BLOCK]].concat();
+    let groups = ondisk::bundle::cut::groups(&image, BLOCK);
     let (_last, inner) = groups.split_last().unwrap();
     let limits = 2..=32;
     assert!(inner.iter().all(|group| limits.contains(&group.blocks)));
@@ -228,7 +231,7 @@ fn progress_ends_at_the_length_of_the_image() {
     let (directory, slot, _bundle) = made();
     let mut done = 0;
     let target = directory.path().join("again.bundle");
-    let made = write(&target, &open(&slot), &key(1), SETTINGS, |bytes| done += bytes).unwrap();
+    let made = write(&target, &open(&slot), &signer(1), SETTINGS, |bytes| done += bytes).unwrap();
     assert_eq!(done, made.image_bytes);
     assert_eq!(made.bytes, fs::metadata(target).unwrap().len());
 }

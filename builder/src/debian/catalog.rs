@@ -7,7 +7,6 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::archive;
 use super::digest::Digest;
@@ -19,6 +18,7 @@ use super::signature::{self, DEBIAN_KEYS, Keyring};
 use crate::error::{Context, Error, Result};
 use crate::host::fetch::Fetcher;
 use crate::host::mirror::Mirror;
+use crate::host::now_s;
 use crate::host::parallel;
 use crate::host::progress::{Progress, Task, Unit};
 use crate::host::store::{Store, write_atomically};
@@ -259,9 +259,8 @@ impl Session<'_> {
     /// not fail, since as often the clock of the build machine is wrong, and it is not needed for
     /// safety: nothing is installed but what the lock says.
     fn warn_if_stale(&self, suite: &Suite, release: &Release) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let Some(until) = &release.valid_until else { return };
-        if seconds_of(until).is_some_and(|until| until < now) {
+        if seconds_of(until).is_some_and(|until| until < now_s()) {
             self.catalog.progress.warn(format!(
                 "{} was made on {} and should have been replaced by {until}: \
                  the mirror stands still, or the clock of this machine is wrong",

@@ -3,7 +3,7 @@
 //! A component is built for a target whose standard library the toolchain may not have; the module
 //! [`standard_library`] finds or makes one. What this module guarantees:
 //!
-//! - The bytes of a component depend on its sources, `Cargo.lock` and the compiler, never on the
+//! - The bytes of a component depend on its sources, `Cargo.lock` and the compilers, never on the
 //!   directory, the environment or the time: paths are remapped, variables of outer cargo runs are
 //!   taken away, flags are ours alone.
 //! - An unchanged component costs the hashing of its sources: cargo is not even started.
@@ -24,12 +24,14 @@ use crate::hex;
 use crate::host::progress::{Mode, Progress, Task, Unit};
 use crate::host::store::{Store, write_atomically};
 
+mod c_compiler;
 mod debian;
 mod fingerprint;
 mod rustup;
 mod standard_library;
 mod toolchain;
 
+use c_compiler::CCompiler;
 use standard_library::StandardLibrary;
 pub use standard_library::Way;
 use toolchain::Toolchain;
@@ -83,6 +85,11 @@ impl Component {
         }
     }
 
+    /// Whether a crate of its is made of C: the one with the cryptography of TLS.
+    fn has_c(self) -> bool {
+        self == Self::Agent
+    }
+
     fn target(self, architecture: Architecture) -> Target {
         let triple = match (self, architecture) {
             (Self::Loader, Architecture::Aarch64) => "aarch64-unknown-uefi",
@@ -98,6 +105,13 @@ struct Target {
     triple: &'static str,
     /// With `std` and a C library, or `core` and `alloc` alone.
     has_std: bool,
+}
+
+/// All that compiles a component.
+struct Compilers {
+    toolchain: Toolchain,
+    library: StandardLibrary,
+    c: Option<CCompiler>,
 }
 
 /// A finished component.
@@ -140,13 +154,15 @@ impl Components<'_> {
         let toolchain = Toolchain::discover(&place)?;
         let sources = fingerprint::of_sources(self.workspace, component)?;
         let library = StandardLibrary::provide(self, &toolchain, target)?;
-        let fingerprint = fingerprint::of_build(component, target, &toolchain, &library, &sources);
+        let c = component.has_c().then(|| CCompiler::provide(self)).transpose()?;
+        let made_with = Compilers { toolchain, library, c };
+        let fingerprint = fingerprint::of_build(component, target, &made_with, &sources);
         let record = finished.join(format!("{}.fingerprint", component.file_name()));
         let path = finished.join(component.file_name());
         if let Some(built) = still_right(&record, &path, &fingerprint) {
             return Ok(built);
         }
-        let program = self.run_cargo(component, target, &toolchain, &library)?;
+        let program = self.run_cargo(component, target, &made_with)?;
         let bytes = fs::read(&program).context(|| format!("cannot read {}", program.display()))?;
         let sha256 = hex::encode(fingerprint::digest(&bytes));
         write_atomically(&path, &bytes)?;
@@ -163,16 +179,13 @@ impl Components<'_> {
         &self,
         component: Component,
         target: Target,
-        toolchain: &Toolchain,
-        library: &StandardLibrary,
+        made_with: &Compilers,
     ) -> Result<PathBuf> {
         let mut registries = toolchain::registry_directories();
         loop {
-            let mut command = self.cargo_command(component, target, toolchain, library);
-            command.env(
-                "CARGO_ENCODED_RUSTFLAGS",
-                rust_flags(self.workspace, target, library, &registries).join("\x1f"),
-            );
+            let mut command = self.cargo_command(component, target, made_with);
+            let flags = rust_flags(self.workspace, target, &made_with.library, &registries);
+            command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
             self.watch(component, target, &mut command)?;
             // A registry seen for the first time has a directory only now.
             let now = toolchain::registry_directories();
@@ -189,9 +202,9 @@ impl Components<'_> {
         &self,
         component: Component,
         target: Target,
-        toolchain: &Toolchain,
-        library: &StandardLibrary,
+        made_with: &Compilers,
     ) -> Command {
+        let Compilers { toolchain, library, c } = made_with;
         let mut command = Command::new(&toolchain.cargo);
         toolchain::without_outer_cargo(&mut command, &toolchain.sysroot);
         command
@@ -200,6 +213,10 @@ impl Components<'_> {
             .args(["--target", target.triple, "--target-dir"])
             .arg(self.device_directory())
             .env("RUSTC", &library.rustc);
+        c_compiler::without_foreign_settings(&mut command);
+        if let Some(c) = c {
+            c.put_into(&mut command, target.triple);
+        }
         if self.offline {
             command.arg("--offline");
         }

@@ -78,6 +78,7 @@ pub struct Expected<'a> {
 pub struct Fetcher {
     agent: Agent,
     first_pause: Duration,
+    authorization: Option<String>,
 }
 
 impl Default for Fetcher {
@@ -96,7 +97,12 @@ impl Fetcher {
             .timeout_recv_response(Some(HEAD))
             .timeout_per_read(Some(SILENCE))
             .build();
-        Self { agent: config.new_agent(), first_pause: FIRST_PAUSE }
+        Self { agent: config.new_agent(), first_pause: FIRST_PAUSE, authorization: None }
+    }
+
+    /// With this header in every request, but not where a redirect leads to.
+    pub fn with_authorization(self, authorization: Option<String>) -> Self {
+        Self { authorization, ..self }
     }
 
     /// A small file into memory; more than `limit` bytes are refused.
@@ -190,6 +196,9 @@ impl Fetcher {
         let mut request = self.agent.get(url);
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
         let again = |error| (Trouble::Again(error), false);
         let response = request.call().map_err(|error| {

@@ -58,6 +58,7 @@ pub struct Tool {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
+    tree: Option<PathBuf>,
 }
 
 impl Tool {
@@ -73,6 +74,11 @@ impl Tool {
         command
     }
 
+    /// Where the tool tree lies that it is from; nowhere if it is the machine's own.
+    pub fn tree(&self) -> Option<&Path> {
+        self.tree.as_deref()
+    }
+
     /// The name it was looked for by.
     pub fn name(&self) -> &str {
         self.name
@@ -84,9 +90,11 @@ impl Tools<'_> {
     pub fn find(&self, name: &str) -> Result<Tool> {
         let known = known::find(name).ok_or_else(|| unknown(name))?;
         if may_use_host()
+            && !known.makes_bytes_of_images()
             && let Some(program) = known.on_this_machine()
         {
-            return Ok(Tool { name: known.name, program, arguments: vec![], environment: vec![] });
+            let (arguments, environment) = (vec![], vec![]);
+            return Ok(Tool { name: known.name, program, arguments, environment, tree: None });
         }
         let tree = self.tree(known.group).map_err(|error| {
             Error::caused(
@@ -208,7 +216,8 @@ impl Tree {
             arguments.extend(["-L".into(), at("usr/share/qemu").into_os_string()]);
         }
         let program = at("usr/lib64/ld-linux-x86-64.so.2");
-        Tool { name: known.name, program, arguments, environment }
+        let tree = Some(self.root.clone());
+        Tool { name: known.name, program, arguments, environment, tree }
     }
 }
 

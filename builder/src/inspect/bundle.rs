@@ -8,9 +8,9 @@ use std::path::Path;
 use ondisk::bundle::{Header, Index, Sections, Unverified};
 use ondisk::device::{FileDevice, ReadAt};
 use ondisk::digest::Digest;
-use ondisk::keyring::Keyring;
 use ondisk::layout::Extent;
 use ondisk::manifest::{self, Fields, PartName};
+use ondisk::trust_root::TrustRoot;
 use ondisk::verify::Check;
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ pub struct BundleFindings {
 pub(super) fn inspect(
     path: &Path,
     file: &FileDevice,
-    keys: &Keyring,
+    trust: &TrustRoot,
 ) -> Result<Option<BundleFindings>> {
     let mut area = [0; ondisk::bundle::HEADER_BYTES];
     let Ok(()) = file.read_at(0, &mut area) else { return Ok(None) };
@@ -56,11 +56,11 @@ pub(super) fn inspect(
     };
     findings.check_signature(
         "signature",
-        || match unverified.verify(keys) {
+        || match unverified.verify(trust) {
             Ok((_, key)) => Ok(key.to_string()),
             Err(error) => Err(error.to_string()),
         },
-        keys,
+        trust,
     );
     let length = if file.size() == header.total_bytes() {
         Ok("length".to_owned())
@@ -68,7 +68,7 @@ pub(super) fn inspect(
         Err(format!("{} bytes, the header says {}", file.size(), header.total_bytes()))
     };
     findings.check("file", length);
-    let Some(manifest) = findings.check_manifest(file, &header, keys)? else {
+    let Some(manifest) = findings.check_manifest(file, &header, trust)? else {
         return Ok(Some(findings));
     };
     findings.check_image(path, file, &header, &manifest)?;
@@ -86,10 +86,11 @@ impl BundleFindings {
         &mut self,
         what: &str,
         verify: impl FnOnce() -> std::result::Result<String, String>,
-        keys: &Keyring,
+        trust: &TrustRoot,
     ) {
-        if keys.keys().is_empty() {
-            let detail = format!("by {}; pass --key to check it", self.signers.join(", "));
+        if trust.release.keys().is_empty() {
+            let detail =
+                format!("by {}; pass --key or --trust to check it", self.signers.join(", "));
             self.checks.push(CheckFinding { what: what.to_owned(), good: None, detail });
         } else {
             self.check(what, verify().map(|key| format!("by {key}")));
@@ -100,7 +101,7 @@ impl BundleFindings {
         &mut self,
         file: &FileDevice,
         header: &Header,
-        keys: &Keyring,
+        trust: &TrustRoot,
     ) -> Result<Option<Fields>> {
         let blob = header.fields().slot_manifest;
         let bytes = read(file, Sections::of(header).slot_manifest)?;
@@ -124,11 +125,11 @@ impl BundleFindings {
         let slot = header.fields().image_bytes + ondisk::layout::MANIFEST_AREA_BYTES;
         self.check_signature(
             "manifest",
-            || match unverified.verify(keys, slot) {
+            || match unverified.verify(trust, slot) {
                 Ok((_, key)) => Ok(key.to_string()),
                 Err(error) => Err(error.to_string()),
             },
-            keys,
+            trust,
         );
         Ok(Some(fields))
     }

@@ -4,15 +4,15 @@ use std::path::Path;
 
 use ondisk::manifest::{MAX_VERSION_BYTES, is_version};
 
+use crate::app::carried::{Carried, Wanted};
+use crate::app::pull::{self, Puller};
 use crate::build::{self, Host, Plan, Summary};
 use crate::cli::{BuildArgs, Common};
 use crate::error::{Error, Result};
 use crate::host::progress::{Progress, megabytes};
 use crate::host::store::Store;
-use crate::sign::{Key, Profile, key_for_build};
-
-/// The engine of an image that does not ask for another.
-const ENGINE: &str = "docker";
+use crate::sign::Profile;
+use crate::signer::Signer;
 
 /// Builds an image as it is, without anything of its owner's, and says what came of it.
 pub fn run(arguments: &BuildArgs, common: &Common) -> Result<Summary> {
@@ -24,9 +24,21 @@ pub fn run_with(arguments: &BuildArgs, config: Option<&Path>, common: &Common) -
     // Before anything is made: a mistake in it shall cost nobody a build.
     let config = config.map(super::config::load).transpose()?;
     let workspace = super::workspace(common)?;
+    // Nor shall a typing error in the board's name leave a pin or a key behind.
+    crate::board::Board::load(&workspace, &arguments.board)?;
+    check_version(arguments.image_version.as_deref())?;
     let progress = Progress::new(common.quiet);
-    let plan = Plan { config, ..plan(arguments, &workspace, &progress)? };
     let store = Store::open(common.cache.as_deref())?;
+    let puller = Puller {
+        store: &store,
+        lock: Some(pull::lock_path(&workspace)),
+        locked: arguments.locked,
+        offline: common.offline,
+        progress: &progress,
+    };
+    let carried = wanted(arguments, &puller)?.load(&workspace)?;
+    carried.check_for(&arguments.engine)?;
+    let plan = Plan { config, carried, ..plan(arguments, &workspace, &progress)? };
     let host = Host {
         workspace: &workspace,
         store: &store,
@@ -42,40 +54,47 @@ pub fn run_with(arguments: &BuildArgs, config: Option<&Path>, common: &Common) -
 }
 
 fn plan(arguments: &BuildArgs, workspace: &Path, progress: &Progress) -> Result<Plan> {
-    // Before a key is made: a typing error in the board's name shall leave nothing behind.
-    crate::board::Board::load(workspace, &arguments.board)?;
-    check_version(arguments.image_version.as_deref())?;
     let profile = profile(arguments);
     let keys = workspace.join("keys");
-    let (key, made) = key_for_build(arguments.key.as_deref(), &keys, profile)?;
+    let (signer, made) = load_signer(arguments, &keys)?;
     if made {
         let place = keys.join("development.secret");
-        progress.line(format!("made a development key {}: {}", key.id()?, place.display()));
+        progress.line(format!("made a development key {}: {}", signer.ids()?, place.display()));
     }
     Ok(Plan {
         board: arguments.board.clone(),
-        engine: ENGINE.to_owned(),
+        engine: arguments.engine.clone(),
         profile,
-        key,
+        signer,
         out: arguments.out.clone(),
         version: arguments.image_version.clone(),
         rollback_index: u64::from(arguments.rollback_index),
         root_format: arguments.root_format,
         locked: arguments.locked,
         force: arguments.force,
+        carried: Carried::default(),
         config: None,
     })
+}
+
+fn wanted(arguments: &BuildArgs, puller: &Puller<'_>) -> Result<Wanted> {
+    let BuildArgs { app, with_image, compose, .. } = arguments;
+    Ok(Wanted { apps: app.clone(), images: puller.local(with_image)?, compose: *compose })
 }
 
 fn profile(arguments: &BuildArgs) -> Profile {
     if arguments.release { Profile::Release } else { Profile::Development }
 }
 
-/// The key that a build with these options has signed with.
-pub(super) fn key(arguments: &BuildArgs, workspace: &Path) -> Result<(Key, Profile)> {
-    let profile = profile(arguments);
-    let (key, _) = key_for_build(arguments.key.as_deref(), &workspace.join("keys"), profile)?;
-    Ok((key, profile))
+fn load_signer(arguments: &BuildArgs, keys: &Path) -> Result<(Signer, bool)> {
+    let BuildArgs { key, trust, .. } = arguments;
+    Signer::for_build(key, trust.as_deref(), keys, profile(arguments))
+}
+
+/// The keys that a build with these options has signed with.
+pub(super) fn signer(arguments: &BuildArgs, workspace: &Path) -> Result<(Signer, Profile)> {
+    let (signer, _) = load_signer(arguments, &workspace.join("keys"))?;
+    Ok((signer, profile(arguments)))
 }
 
 fn check_version(version: Option<&str>) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::bundle::{self, Settings};
 use crate::cli::{BuildArgs, Common};
 use crate::error::{Context, Result};
 use crate::host::progress::{Progress, Unit, megabytes};
+use crate::signer::Signer;
 
 /// Name of the file in the board's directory of outputs.
 pub const FILE_NAME: &str = "update.bundle";
@@ -18,29 +19,29 @@ pub fn run(arguments: &BuildArgs, common: &Common) -> Result<()> {
     let summary = super::build::run(arguments, common)?;
     let progress = Progress::new(common.quiet);
     let workspace = super::workspace(common)?;
-    let (key, profile) = super::build::key(arguments, &workspace)?;
+    let (signer, profile) = super::build::signer(arguments, &workspace)?;
     let slot = summary.directory.join("slot.img");
     let failed = || format!("cannot read {}", slot.display());
     let device = FileDevice::new(File::open(&slot).context(failed)?).context(failed)?;
     let target = summary.directory.join(FILE_NAME);
-    if !arguments.force && bundle::is_of(&target, &device, &key) {
+    if !arguments.force && bundle::is_of(&target, &device, &signer) {
         progress.line(format!("  {} is up to date", target.display()));
         return Ok(());
     }
-    write(&target, &device, &key, Settings::of(profile), &progress)
+    write(&target, &device, &signer, Settings::of(profile), &progress)
 }
 
 fn write(
     target: &Path,
     slot: &FileDevice,
-    key: &crate::sign::Key,
+    signer: &Signer,
     settings: Settings,
     progress: &Progress,
 ) -> Result<()> {
     let task = progress.task("bundle", Unit::Bytes, 0);
-    let image = bundle::image_bytes(slot, key)?;
+    let image = bundle::image_bytes(slot, signer)?;
     task.set_total(image);
-    let made = bundle::write(target, slot, key, settings, |bytes| task.add(bytes))?;
+    let made = bundle::write(target, slot, signer, settings, |bytes| task.add(bytes))?;
     let bundle::Bundle { version, bytes, .. } = made;
     task.finish(format!("bundled {version}: {}", megabytes(bytes)));
     progress.line(format!("  {}", target.display()));

@@ -1,26 +1,33 @@
-//! `iota config check`: what is wrong with an `iota.toml`, before a device has to say it. Other
-//! verbs that take one load it here.
+//! `iota config check`: what is wrong with an `iota.toml`, before a device has to say it; of a file
+//! of cloud-init or Raspberry Pi Imager, what a device makes of it. Other verbs that take an
+//! `iota.toml` load it here.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use ::config::problem::document;
-use ::config::{Config, READ_BYTES};
+use ::config::{READ_BYTES, check};
 
 use crate::error::{Context as _, Result};
 use crate::flash::config::Config as OwnersFile;
+use crate::host::output::{self, out};
 
 /// Prints every problem; exit code 2 if there is one, as for a file that cannot be read.
 pub fn check(file: &Path, json: bool) -> Result<ExitCode> {
     let shown = file.display().to_string();
     let bytes = read(file).context(|| format!("cannot read {shown}"))?;
-    let problems = Config::parse(&bytes).err();
-    match &problems {
-        problems if json => println!("{}", document(&shown, problems.as_ref())),
-        None => println!("{shown} is good"),
-        Some(problems) => problems.iter().for_each(|problem| eprint!("{}", problem.render(&shown))),
+    match check::check(&shown, &bytes) {
+        Ok(good) if json => out!("{}", good.document),
+        Ok(good) => output::print(format_args!("{}", good.text)),
+        Err(problems) => {
+            match json {
+                true => out!("{}", document(&shown, Some(&problems))),
+                false => problems.iter().for_each(|it| eprint!("{}", it.render(&shown))),
+            }
+            return Ok(ExitCode::from(2));
+        }
     }
-    Ok(if problems.is_none() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A file that is put into a boot partition; a wrong one is an error, with the first mistake.
@@ -43,6 +50,8 @@ fn read(file: &Path) -> std::io::Result<Vec<u8>> {
 mod tests {
     use serde_json::json;
 
+    use ::config::Config;
+
     use super::*;
 
     #[test]
@@ -51,6 +60,19 @@ mod tests {
         let path = directory.path().join("iota.toml");
         assert!(check(&path, false).unwrap_err().chain().starts_with("cannot read "));
         for (text, code) in [("hostname = \"box\"\n", 0), ("hostnam = \"box\"\n", 2), ("", 2)] {
+            std::fs::write(&path, text).unwrap();
+            for json in [false, true] {
+                assert_eq!(check(&path, json).unwrap(), ExitCode::from(code), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_cloud_init_is_known_by_its_name_and_wrong_only_if_it_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("user-data");
+        let good = "#cloud-config\nhostname: box\nruncmd: []\n";
+        for (text, code) in [(good, 0), ("#cloud-config\na: [\n", 2), ("", 2)] {
             std::fs::write(&path, text).unwrap();
             for json in [false, true] {
                 assert_eq!(check(&path, json).unwrap(), ExitCode::from(code), "{text}");

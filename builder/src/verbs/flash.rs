@@ -22,6 +22,7 @@ use crate::flash::write::{self, Done, End, Job, Watch};
 use crate::flash::{HEAD_BYTES, is_incomplete};
 use crate::hex;
 use crate::host::block_devices::{self, OpenTarget};
+use crate::host::output::out;
 use crate::host::progress::{Progress, Unit, megabytes};
 use crate::host::signals;
 
@@ -94,7 +95,7 @@ fn show_candidates(arguments: &FlashArgs) -> Result<Error> {
             .hint("put one in, or write a file: --device card.img"));
     };
     for line in candidate_lines(&found) {
-        println!("{line}");
+        out!("{line}");
     }
     let name = first.disk.path();
     let what = &arguments.build.board;
@@ -254,7 +255,7 @@ impl Flash<'_> {
         } else {
             format!("the image's {} mapped bytes", done.image_bytes)
         };
-        println!("sha256 of {what}: {digest}");
+        out!("sha256 of {what}: {digest}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! One module a verb of the command line: each owns its control flow and its output.
 
+pub mod app;
 pub mod build;
 pub mod bundle;
 pub mod config;
@@ -7,16 +8,22 @@ pub mod flash;
 pub mod inspect;
 pub mod key;
 pub mod lock;
+pub mod publish;
+pub mod push;
 pub mod run;
+pub mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::app::pull;
 use crate::board::Board;
-use crate::cli::{Cli, Common, ConfigVerb, KeyVerb, RunArgs, Verb};
+use crate::build::Host;
+use crate::cli::{AppVerb, Cli, Common, ConfigVerb, KeyVerb, RunArgs, Verb};
 use crate::debian::catalog::Trust;
 use crate::definitions;
 use crate::error::{Context, Error, Result};
+use crate::host::output::{self, out};
 use crate::host::progress::Progress;
 use crate::host::signals;
 use crate::host::store::Store;
@@ -46,15 +53,20 @@ fn run(cli: Cli) -> Result<ExitCode> {
             build::run_with(&arguments.build, arguments.config.as_deref(), common)?;
         }
         Verb::Bundle(arguments) => bundle::run(&arguments, common)?,
+        Verb::Publish(arguments) => publish::run(&arguments, common)?,
+        Verb::Release(verb) => publish::change(&verb, common)?,
         Verb::Run(arguments) => return boot(&arguments, common),
         Verb::Flash(arguments) => return flash::run(&arguments, common),
         Verb::Inspect(arguments) => return inspect::run(&arguments),
         Verb::Config(ConfigVerb::Check { file, json }) => return config::check(&file, json),
+        Verb::App(AppVerb::Check { file, json }) => return app::check(&file, json),
+        Verb::Push(arguments) => return push::run(&arguments, common),
         Verb::Lock => lock_packages(common)?,
         Verb::Key(KeyVerb::New { name, release }) => {
             key::new(&name, if release { Profile::Release } else { Profile::Development })?;
         }
         Verb::Key(KeyVerb::Show { file }) => key::show(&file)?,
+        Verb::Trust(verb) => trust::run(&verb)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,9 +109,27 @@ fn lock_packages(common: &Common) -> Result<()> {
         offline: common.offline,
         trust: Trust::default(),
     };
-    print!("{}", lock::run(&options, &store, &progress)?);
+    output::print(format_args!("{}", lock::run(&options, &store, &progress)?));
+    if !common.offline {
+        for line in pull::update_lock(&pull::lock_path(&workspace))? {
+            out!("{line}");
+        }
+    }
     Ok(())
 }
+
+/// Makes the lock of another source tree, for those who measure with other packages.
+pub fn lock_packages_of(workspace: &Path, host: &Host<'_>) -> Result<()> {
+    let options = lock::Options {
+        manifest: definitions::packages(workspace)?,
+        lock: definitions::lock_path(workspace),
+        mirror: host.mirror.map(str::to_owned),
+        offline: host.offline,
+        trust: Trust::default(),
+    };
+    lock::run(&options, host.store, host.progress).map(drop)
+}
+
 /// The Iota source tree: the one named, else the nearest directory upwards that has `boards/` and
 /// `rootfs/`.
 pub fn workspace(common: &Common) -> Result<PathBuf> {

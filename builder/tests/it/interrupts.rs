@@ -24,7 +24,7 @@ use crate::test_server::TestServer;
 const BOARD: &str = "generic-aarch64";
 const SEED: u64 = 1;
 /// Interrupts over the whole of a build, and over one that downloads first.
-const ROUNDS: u32 = 12;
+const ROUNDS: u32 = 8;
 const DOWNLOADING_ROUNDS: u32 = 3;
 /// What a shell makes of a program that SIGINT ended (docs/build.md).
 const INTERRUPTED: i32 = 130;

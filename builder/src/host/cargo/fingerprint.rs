@@ -5,9 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::standard_library::StandardLibrary;
-use super::toolchain::Toolchain;
-use super::{Component, Target, link_flags};
+use super::{Compilers, Component, Target, link_flags};
 use crate::error::{Context, Result};
 use crate::hex;
 
@@ -56,8 +54,7 @@ fn collect(workspace: &Path, directory: &str, paths: &mut Vec<String>) -> Result
 pub(super) fn of_build(
     component: Component,
     target: Target,
-    toolchain: &Toolchain,
-    library: &StandardLibrary,
+    made_with: &Compilers,
     sources: &str,
 ) -> String {
     let flags = link_flags(target).join(" ");
@@ -66,8 +63,9 @@ pub(super) fn of_build(
         component.name(),
         target.triple,
         &flags,
-        &toolchain.identity,
-        &library.id,
+        &made_with.toolchain.identity,
+        &made_with.library.id,
+        made_with.c.as_ref().map_or("no C", |c| &c.id),
         sources,
     ];
     hex::encode(digest(parts.join("\0").as_bytes()))

@@ -36,7 +36,7 @@ const fn tool(
 
 /// All tools. Versions are those from which on the tests have been seen to pass, or that brought
 /// what the tests use.
-static KNOWN: [Known; 22] = [
+static KNOWN: [Known; 27] = [
     // 8.2 is the first that knows all of `-cpu max` that current firmware expects.
     Known {
         group: "qemu",
@@ -74,6 +74,20 @@ static KNOWN: [Known; 22] = [
         ..tool("docker", "usr/bin/docker", "docker-cli", "--version", (18, 9))
     },
     Known { group: "time", ..tool("chronyd", "usr/sbin/chronyd", "chrony", "--version", (4, 1)) },
+    Known { group: "deltas", ..tool("xdelta3", "usr/bin/xdelta3", "xdelta3", "-V", (3, 0)) },
+    // 1.4.7 brought --patch-from.
+    Known { group: "deltas", ..tool("zstd", "usr/bin/zstd", "zstd", "--version", (1, 4)) },
+    // It answers 2.8's questions since 2.0; older ones are out of use.
+    Known {
+        group: "registry",
+        ..tool("docker-registry", "usr/bin/docker-registry", "docker-registry", "--version", (2, 8))
+    },
+    Known { group: "web", ..tool("nginx", "usr/sbin/nginx", "nginx", "-v", (1, 18)) },
+    // 14 is the oldest of which it is known that crate ring is built with it.
+    Known {
+        group: "c",
+        ..tool("clang", "usr/lib/llvm-19/bin/clang", "clang", "--version", (14, 0))
+    },
     Known {
         group: "bmap",
         is_python: true,
@@ -92,6 +106,12 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Known {
+    /// Whether images depend on its version: then it is the lock's wherever that runs, and two
+    /// machines make the same bytes.
+    pub(super) fn makes_bytes_of_images(&self) -> bool {
+        self.group == "c" && cfg!(target_arch = "x86_64")
+    }
+
     /// This machine's own program, if it is there and new enough.
     pub(super) fn on_this_machine(&self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,0 +1,122 @@
+//! `iota publish` and `iota release`: what devices find when they look for an update.
+
+use ondisk::channel::{ALL, Channel, Fields, State};
+
+use crate::cli::{ChannelArgs, ChannelSigning, Common, PublishArgs, ReleaseVerb};
+use crate::error::Result;
+use crate::host::now_s;
+use crate::host::progress::{Progress, megabytes};
+use crate::host::store::Store;
+use crate::publish::remote::Remote;
+use crate::publish::{self, Destination, Offer, Site};
+use crate::registry::{Client, credentials};
+use crate::sign::{Key, Profile};
+use crate::signer::Signer;
+
+/// Publishes the release of a bundle and says what devices get.
+pub fn run(arguments: &PublishArgs, common: &Common) -> Result<()> {
+    let progress = Progress::new(common.quiet);
+    let name = arguments.to.channel(arguments.channel.as_deref())?;
+    let signer = signer(&arguments.signing, common)?;
+    let channel = at(&arguments.to, common, &progress, |site| {
+        let offer = Offer {
+            site,
+            channel: &name,
+            share: share(arguments.share),
+            bases: arguments.bases.into(),
+            now_s: now_s(),
+        };
+        publish::publish(&arguments.bundle, &offer, &signer, &progress)
+    })?;
+    progress.line(line(&channel));
+    progress.line(format!("  whole: {}", megabytes(channel.bundle_bytes)));
+    for pack in &channel.packs {
+        let from = match pack.base {
+            Some(base) => format!("from {base:.12}"),
+            None => "from any, at most".to_owned(),
+        };
+        progress.line(format!("  {from}: {}", megabytes(pack.length)));
+    }
+    Ok(())
+}
+
+/// Changes what a channel says.
+pub fn change(verb: &ReleaseVerb, common: &Common) -> Result<()> {
+    let (arguments, state, wanted) = match verb {
+        ReleaseVerb::Promote { channel, share } => (channel, State::Open, Some(*share)),
+        ReleaseVerb::Pause(channel) => (channel, State::Paused, None),
+        ReleaseVerb::Withdraw(channel) => (channel, State::Withdrawn, None),
+    };
+    let ChannelArgs { to, board, channel, signing } = arguments;
+    let apply = |fields: &mut Fields| {
+        fields.state = state;
+        fields.share = wanted.map_or(fields.share, share);
+        fields.issued_s = now_s();
+    };
+    let progress = Progress::new(common.quiet);
+    let name = to.channel(channel.as_deref())?;
+    let signer = signer(signing, common)?;
+    let channel =
+        at(to, common, &progress, |site| publish::change(site, &name, board, apply, &signer))?;
+    progress.line(line(&channel));
+    Ok(())
+}
+
+/// Works where the channels are.
+fn at(
+    to: &Destination,
+    common: &Common,
+    progress: &Progress,
+    work: impl FnOnce(&dyn Site) -> Result<Channel>,
+) -> Result<Channel> {
+    match to {
+        Destination::Directory(directory) => work(directory),
+        Destination::Registry { repository, .. } => {
+            let store = Store::open(common.cache.as_deref())?;
+            let client = Client::new(repository, true, credentials::of(&repository.host)?);
+            work(&Remote::new(repository, client, &store, progress)?)
+        }
+    }
+}
+
+fn line(channel: &Channel) -> String {
+    let Fields { name, board, sequence, version, .. } = &**channel;
+    let who = match channel.state {
+        State::Open => format!("{} % of the devices install it", percent(channel.share)),
+        State::Paused => "paused: no device installs it for now".to_owned(),
+        State::Withdrawn => "withdrawn: no device installs it".to_owned(),
+    };
+    format!("channel {name} of {board}, number {sequence}: {version}; {who}")
+}
+
+fn share(percent: u8) -> u32 {
+    (u32::from(percent) * ALL).div_ceil(100)
+}
+
+fn percent(share: u32) -> u32 {
+    share * 100 / ALL
+}
+
+fn signer(signing: &ChannelSigning, common: &Common) -> Result<Signer> {
+    let keys = super::workspace(common)?.join("keys");
+    if signing.key.is_empty() && signing.trust.is_none() {
+        let key = Key::load(&keys.join("development.secret")).map_err(|error| {
+            error.hint("`iota bundle` makes this key, or name another with --key")
+        });
+        return Ok(key?.into());
+    }
+    // A channel offers what others have made: it is for both kinds of devices.
+    let named = signing.trust.as_deref();
+    Ok(Signer::for_build(&signing.key, named, &keys, Profile::Development)?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_share_and_all_are_exact_and_one_percent_is_someone() {
+        assert_eq!([0, 1, 50, 100].map(share), [0, 656, 32_768, ALL]);
+        assert!((0..=100).all(|number| percent(share(number)) == u32::from(number)));
+    }
+}
