@@ -17,10 +17,10 @@ use std::path::Path;
 use loader::boot::{self, System};
 use ondisk::boot_args::BootArgs;
 use ondisk::device::{ReadAt, WriteAt};
-use ondisk::keyring::Keyring;
 use ondisk::layout::{self, Extent, SECTOR_BYTES, Slot};
 use ondisk::manifest::{Manifest, PartName, Unverified};
 use ondisk::partition_table::PartitionTable;
+use ondisk::trust_root::TrustRoot;
 use ondisk::verify::read_part;
 
 use crate::simdisk::scramble;
@@ -144,7 +144,7 @@ pub struct Started {
 pub struct Checker<'a> {
     log: &'a WriteLog,
     base: &'a File,
-    keys: Keyring,
+    trust: TrustRoot,
     loads: Known<Started>,
     roots: Known<()>,
 }
@@ -152,9 +152,9 @@ pub struct Checker<'a> {
 impl<'a> Checker<'a> {
     /// For disks that came from `base`, with a loader that trusts the key in this file.
     pub fn new(log: &'a WriteLog, base: &'a File, key: &Path) -> Self {
-        let keys = builder::inspect::keyring(&[key.to_owned()]);
-        let keys = keys.unwrap_or_else(|error| panic!("{}", error.chain()));
-        Self { log, base, keys, loads: Known::default(), roots: Known::default() }
+        let trust = builder::inspect::trust(&[key.to_owned()], None);
+        let trust = trust.unwrap_or_else(|error| panic!("{}", error.chain()));
+        Self { log, base, trust, loads: Known::default(), roots: Known::default() }
     }
 
     /// Number of disks on which the loader, or the check of a root, really ran.
@@ -165,14 +165,14 @@ impl<'a> Checker<'a> {
     /// What a disk starts; the error says why it is nothing, or nothing whole.
     pub fn check(&mut self, written: &Written) -> Result<Started, String> {
         let disk = self.log.disk(self.base, written);
-        let keys = &self.keys;
-        let started = self.loads.find(written, || load(&disk, keys))?;
-        let (slot, manifest) = manifest(&disk, keys, started.slot)?;
+        let trust = &self.trust;
+        let started = self.loads.find(written, || load(&disk, trust))?;
+        let (slot, manifest) = manifest(&disk, trust, started.slot)?;
         let parts = [PartName::Root, PartName::Verity].map(|name| manifest.part(name));
         let reads = parts.map(|part| sectors(slot.slice(part.extent).unwrap()));
         self.roots.find(written, || {
             let mut reads = reads.to_vec();
-            reads.push(sectors(slot.slice(layout::manifest_area(slot.length).unwrap()).unwrap()));
+            reads.push(sectors(layout::manifest_area_of(slot).unwrap()));
             let whole = parts.into_iter().try_for_each(|part| {
                 let mut bytes = vec![0; usize::try_from(part.extent.length).unwrap()];
                 read_part(&disk, slot, part, &mut bytes, 1 << 20)
@@ -220,23 +220,27 @@ fn sectors(extent: Extent) -> Range<u64> {
     extent.offset / SECTOR..extent.end().unwrap().div_ceil(SECTOR)
 }
 
-fn manifest(disk: &Replayed<'_>, keys: &Keyring, slot: Slot) -> Result<(Extent, Manifest), String> {
+fn manifest(
+    disk: &Replayed<'_>,
+    trust: &TrustRoot,
+    slot: Slot,
+) -> Result<(Extent, Manifest), String> {
     let table = PartitionTable::read(disk, SECTOR_BYTES).map_err(|error| error.to_string())?;
     let extent = table.slot(slot).map_err(|error| error.to_string())?.extent;
-    let area = extent.slice(layout::manifest_area(extent.length).unwrap()).unwrap();
+    let area = layout::manifest_area_of(extent).unwrap();
     let mut bytes = vec![0; usize::try_from(area.length).unwrap()];
     disk.read_at(area.offset, &mut bytes).map_err(|error| error.to_string())?;
-    let manifest = Unverified::parse(&bytes).and_then(|found| found.verify(keys, extent.length));
+    let manifest = Unverified::parse(&bytes).and_then(|found| found.verify(trust, extent.length));
     let (manifest, _) = manifest.map_err(|error| format!("slot {slot}: manifest: {error}"))?;
     Ok((extent, manifest))
 }
 
 /// Runs the loader; with the sectors that it read.
-fn load(disk: &Replayed<'_>, keys: &Keyring) -> (Vec<Range<u64>>, Result<Started, String>) {
+fn load(disk: &Replayed<'_>, trust: &TrustRoot) -> (Vec<Range<u64>>, Result<Started, String>) {
     let reads = RefCell::new(Vec::new());
     let machine = Host::default();
     let overlay = Overlay { disk, writes: BTreeMap::new(), reads: &reads };
-    let started = boot::boot(&machine, overlay, SECTOR_BYTES, keys);
+    let started = boot::boot(&machine, overlay, SECTOR_BYTES, trust);
     let said = machine.said.into_inner();
     let started = started.map_err(|_| format!("nothing starts:\n{}", said.join("\n")));
     let started = started.and_then(|command_line| {

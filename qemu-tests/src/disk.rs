@@ -184,7 +184,7 @@ impl Disk {
 
     fn manifest_area(&self, slot: Slot) -> Extent {
         let extent = self.slot(slot);
-        extent.slice(layout::manifest_area(extent.length).unwrap()).unwrap()
+        layout::manifest_area_of(extent).unwrap()
     }
 
     /// Fills slot B with what is in slot A and gives it a proven entry of lower priority.

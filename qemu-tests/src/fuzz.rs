@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::simdisk::scramble;
 
+mod import_target;
 mod mutate;
+mod online_targets;
 mod targets;
 
 pub use targets::TARGETS;

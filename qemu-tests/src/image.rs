@@ -8,6 +8,8 @@ use builder::board::Board;
 use builder::cli::{Cli, Verb};
 use builder::debian::lock::Lock;
 use builder::emulation::Emulation;
+use builder::host::mirror::Mirror;
+use builder::host::progress::Progress;
 use builder::host::store::Store;
 use builder::tree::{Kind, TreePath};
 use clap::Parser as _;
@@ -39,6 +41,17 @@ pub fn variant(name: &str, index: u32, edit: impl FnOnce(&Path)) -> PathBuf {
 
 /// As [`variant`], of any board.
 pub fn variant_of(board: &str, name: &str, index: u32, edit: impl FnOnce(&Path)) -> PathBuf {
+    variant_with(board, name, index, &[], edit)
+}
+
+/// As [`variant_of`], with more options of `iota bundle`.
+pub fn variant_with(
+    board: &str,
+    name: &str,
+    index: u32,
+    options: &[&str],
+    edit: impl FnOnce(&Path),
+) -> PathBuf {
     // Two tests may want the same one at the same time.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,7 +63,8 @@ pub fn variant_of(board: &str, name: &str, index: u32, edit: impl FnOnce(&Path))
     let index = index.to_string();
     let words = ["iota", "bundle", board, "--image-version", name, "--rollback-index", &index];
     let paths = ["--workspace".as_ref(), workspace.as_os_str(), "--out".as_ref(), out.as_os_str()];
-    let cli = Cli::parse_from(words.map(OsStr::new).into_iter().chain(paths));
+    let options = options.iter().map(OsStr::new);
+    let cli = Cli::parse_from(words.map(OsStr::new).into_iter().chain(paths).chain(options));
     let Verb::Bundle(arguments) = &cli.verb else { unreachable!("the verb is above") };
     if let Err(error) = builder::verbs::bundle::run(arguments, &cli.common) {
         panic!("{}", error.chain());
@@ -78,7 +92,8 @@ fn copy_of_workspace(name: &str) -> PathBuf {
     copy
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+/// Copies a directory with all that is in it.
+pub fn copy_directory(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -93,15 +108,27 @@ fn copy_directory(from: &Path, to: &Path) {
 
 /// The busybox of the lock, for systems that are made to fail: the real ones have no shell.
 pub fn busybox() -> Vec<u8> {
+    file_of("busybox-static", "usr/bin/busybox")
+}
+
+/// A file of a package of the lock, whether images have it or not.
+pub fn file_of(package: &str, path: &str) -> Vec<u8> {
     let lock = Lock::read(&builder::definitions::lock_path(&workspace())).unwrap();
-    let package = lock.packages().iter().find(|package| package.name == "busybox-static").unwrap();
-    let unpacked = Store::open(None).and_then(|store| store.unpack(package));
+    let locked = lock.packages().iter().find(|other| other.name == package).unwrap();
+    let unpacked = Store::open(None).and_then(|store| {
+        if !store.has_deb(locked) {
+            let (mirror, progress) = (Mirror::discover(None)?, Progress::quiet());
+            let gone = store.fetch_all(std::slice::from_ref(locked), &mirror, &progress)?;
+            assert!(gone.is_empty(), "the mirror no longer has the locked {package}");
+        }
+        store.unpack(locked)
+    });
     let entries = unpacked.unwrap_or_else(|error| panic!("{}", error.chain())).entries;
-    let wanted = TreePath::new("usr/bin/busybox").unwrap();
+    let wanted = TreePath::new(path).unwrap();
     let found = entries.into_iter().find(|(path, _)| *path == wanted);
     match found.map(|(_, node)| node.kind) {
         Some(Kind::File(content)) => content.read().unwrap().to_vec(),
-        other => panic!("no busybox in its package: {other:?}"),
+        other => panic!("no {path} in {package}: {other:?}"),
     }
 }
 

@@ -15,12 +15,15 @@ pub mod disk;
 pub mod fuzz;
 pub mod image;
 pub mod machine;
+pub mod registry_server;
 pub mod sim;
 pub mod simdisk;
+pub mod site;
 pub mod ssh;
 pub mod stick;
 pub mod time_server;
 pub mod tools;
+pub mod web_server;
 pub mod write_log;
 
 /// Whether tests that take minutes shall run; says so where they are left out.

@@ -1,14 +1,16 @@
 //! A virtual machine under test: success is a line, silence is failure.
 //!
-//! One machine runs at a time, since two on a small computer make each other's time-outs expire.
-//! Its log lies in `target/qemu-tests/logs` and stays there when the test fails. Panics are this
-//! module's errors: each says what was waited for, and what the guest said last.
+//! As many machines run at a time as there are processors, two at most: an emulated machine keeps
+//! one processor busy, and more of them would make each other's time-outs expire. The log of each
+//! lies in `target/qemu-tests/logs` and stays there when the test fails. Panics are this module's
+//! errors: each says what was waited for, and what the guest said last.
 
 use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use builder::host::qemu::{self, Event, Options};
@@ -20,7 +22,29 @@ use crate::{scratch, tools};
 /// An update on a busy machine that emulates.
 const EXECUTE_LIMIT: Duration = Duration::from_secs(600);
 
-static TURN: Mutex<()> = Mutex::new(());
+/// Machines that run.
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static ENDED: Condvar = Condvar::new();
+
+/// The right to run a machine.
+struct Turn;
+
+impl Turn {
+    fn wait() -> Self {
+        let most = thread::available_parallelism().map_or(1, usize::from).min(2);
+        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = ENDED.wait_while(running, |running| *running >= most);
+        *waited.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ENDED.notify_one();
+    }
+}
 
 /// Lines after which there is nothing to wait for.
 const HOPELESS: [&str; 3] =
@@ -39,7 +63,7 @@ pub struct Machine {
     restarts: bool,
     restarted: bool,
     expects_trouble: bool,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 /// How a machine ended.
@@ -56,7 +80,7 @@ pub enum End {
 impl Machine {
     /// Boots; `name` is that of the log file.
     pub fn boot(name: &str, options: &Options) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::wait();
         let (machine, events) = tools::with(|tools| qemu::Machine::start(options, tools));
         eprintln!("+ {}", machine.command_line());
         Self {
@@ -223,7 +247,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         let path = self.log_path();
-        if !std::thread::panicking() {
+        if !thread::panicking() {
             let _ = fs::remove_file(path);
             return;
         }

@@ -74,8 +74,8 @@ impl Person {
         output
     }
 
-    /// `docker -H ssh://…`, which runs the first `ssh` in its path.
-    pub fn docker(&self, port: u16, words: &[&str]) -> Output {
+    /// A program that reaches a port of this machine, for those who run `ssh` themselves.
+    pub fn program(&self, port: u16) -> PathBuf {
         let ssh = self.ssh(port);
         let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_string_lossy());
         let mut line = String::from("exec env");
@@ -87,7 +87,12 @@ impl Person {
         let program = self.file("ssh");
         fs::write(&program, format!("#!/bin/sh\n{line} \"$@\"\n")).unwrap();
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        program
+    }
 
+    /// `docker -H ssh://…`, which runs the first `ssh` in its path.
+    pub fn docker(&self, port: u16, words: &[&str]) -> Output {
+        self.program(port);
         let path = std::env::var("PATH").unwrap_or_default();
         let mut command = tools::tool("docker").command();
         command.env("PATH", format!("{}:{path}", self.directory.path().display()));

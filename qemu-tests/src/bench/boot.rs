@@ -24,7 +24,7 @@ use crate::machine::Machine;
 const LONG: Duration = Duration::from_secs(240);
 /// What the guest's kernel holds ready for the port through which it is asked: 2048 pages, by the
 /// kernel's own list of who holds which (`page_owner`). No device has such a port.
-const PORT_BUFFERS: u64 = 8 << 20;
+pub(super) const PORT_BUFFERS: u64 = 8 << 20;
 /// How long everything is left alone before memory is looked at.
 const IDLE: Duration = Duration::from_secs(20);
 

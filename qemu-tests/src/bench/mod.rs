@@ -2,11 +2,14 @@
 //!
 //! Nothing here is a test: a figure holds for one machine at one time, and is worth something only
 //! beside another of the same run. Reading order: [`table`] → [`process`] → [`builds`] →
-//! [`writers`] → [`flash`] → [`peers`] → [`boot`] → [`install`].
+//! [`writers`] → [`flash`] → [`peers`] → [`boot`] → [`engines`] →
+//! [`install`] → [`delta`].
 
 pub mod boot;
 pub mod builds;
+pub mod delta;
 pub mod directory;
+pub mod engines;
 pub mod flash;
 pub mod install;
 mod module_index;

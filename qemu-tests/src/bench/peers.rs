@@ -78,13 +78,14 @@ pub(super) fn image_with(
         board: board.to_owned(),
         engine: "docker".to_owned(),
         profile,
-        key,
+        signer: key.into(),
         out: out.join(name),
         version: None,
         rollback_index: 1,
         root_format: builder::cli::RootFormat::Zstd,
         locked: false,
         force: true,
+        carried: builder::app::carried::Carried::default(),
         config: None,
     };
     let overlay = directory::read(&data.join(name))?;

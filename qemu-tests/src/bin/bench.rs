@@ -11,6 +11,8 @@ use builder::host::tools::Tools;
 use clap::{Parser, ValueEnum};
 use qemu_tests::bench::boot::{self, Candidate};
 use qemu_tests::bench::builds::Builds;
+use qemu_tests::bench::delta;
+use qemu_tests::bench::engines;
 use qemu_tests::bench::flash;
 use qemu_tests::bench::install;
 use qemu_tests::bench::peers::{self, Peer};
@@ -32,8 +34,12 @@ enum Part {
     Flash,
     /// Boots beside systemd and a shell script: time, bytes read, memory.
     Boot,
+    /// An image of each engine: its size, its memory, the time to its first container.
+    Engines,
     /// An update in a virtual machine beside zstd and dd.
     Install,
+    /// The bytes that an update costs, beside xdelta3 and zstd, for each root format.
+    Delta,
 }
 
 /// Measures speed, size and memory, beside others where there are others, and prints one table
@@ -85,8 +91,15 @@ fn run(arguments: &Arguments) -> Result<()> {
     if wanted(Part::Boot) {
         rows.extend(boots(arguments.boots)?);
     }
+    if wanted(Part::Engines) {
+        rows.extend(engines::run(arguments.boots, &scratch())?);
+    }
     if wanted(Part::Install) {
         rows.extend(with_host(|host| install::run(host, &scratch()))?);
+    }
+    if wanted(Part::Delta) {
+        let scratch = scratch().join("delta");
+        rows.extend(with_host(|host| with_tools(|tools| delta::run(host, &scratch, tools)))?);
     }
     print!("{}", table(&rows));
     println!("\nLoad of this machine at the start {load}, at the end {}.", self::load());

@@ -7,7 +7,6 @@ use ondisk::bundle::{self, Blob, HEADER_BYTES, Index};
 use ondisk::envelope::Role;
 use ondisk::gpt;
 use ondisk::guid::Guid;
-use ondisk::keyring::Keyring;
 use ondisk::layout::{Extent, MANIFEST_AREA_BYTES, PerSlot, Slot};
 use ondisk::manifest::{self, PartName};
 use ondisk::mbr;
@@ -17,14 +16,19 @@ use builder::flash::block_map::BlockMap;
 use builder::image::bmap;
 use builder::image::sparse::Sparse;
 use ondisk::digest::Digest;
+use ondisk::trust_root::TrustRoot;
 
 use super::Target;
+use super::import_target::{import, import_seeds, mend_import};
+use super::online_targets::{
+    channel, channel_seeds, pack, pack_seeds, patch, patch_seeds, trust_root, trust_root_seeds,
+};
 use crate::sim::fixture::{self, SLOT_BYTES, System, crc32, entry, signed_here};
 
-static KEYS: LazyLock<Keyring> = LazyLock::new(fixture::keyring);
+pub(super) static KEYS: LazyLock<TrustRoot> = LazyLock::new(fixture::trust);
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 14] = [
     // A record that is read is written back bit by bit: no field is passed over.
     Target { name: "record", seeds: record_seeds, mend: mend_record, run: record },
     // Whoever signed it, a manifest keeps its parts in order and within its slot.
@@ -40,6 +44,12 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "block-map", seeds: map_seeds, mend: |map| mend_map(map), run: block_map },
     // What is accepted can be written in one way, and is read as the same again.
     Target { name: "config", seeds: config_seeds, mend: |_| (), run: config },
+    // Whatever comes of the files that others write is a config, and says where it is from.
+    Target { name: "import", seeds: import_seeds, mend: mend_import, run: import },
+    Target { name: "channel", seeds: channel_seeds, mend: |_| (), run: channel },
+    Target { name: "trust-root", seeds: trust_root_seeds, mend: |_| (), run: trust_root },
+    Target { name: "pack", seeds: pack_seeds, mend: |_| (), run: pack },
+    Target { name: "patch", seeds: patch_seeds, mend: |_| (), run: patch },
     // What is understood of a command line is what would be written there.
     Target { name: "command-line", seeds: line_seeds, mend: |_| (), run: line },
 ];

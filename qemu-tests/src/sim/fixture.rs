@@ -12,14 +12,16 @@ use std::sync::LazyLock;
 
 use builder::bundle::Settings;
 use builder::sign::Key;
+use builder::signer::Signer;
 use ondisk::boot_record;
 use ondisk::boot_record::{Copy, Entry, Record, Sequence, State, Version};
 use ondisk::digest::Digest;
 use ondisk::envelope::{self, Role, Signature};
 use ondisk::guid::Guid;
-use ondisk::keyring::{KeyId, Keyring};
+use ondisk::keyring::KeyId;
 use ondisk::layout::{Extent, MANIFEST_AREA_BYTES, PerSlot, RECORD_TYPE, SLOT_TYPE, Slot};
 use ondisk::manifest::{Fields, Manifest, Part, Profile, Unpacked};
+use ondisk::trust_root::TrustRoot;
 
 use crate::simdisk::{Image, SECTOR, Store};
 
@@ -47,8 +49,8 @@ pub fn key() -> Key {
 }
 
 /// What the simulated loader and agent trust.
-pub fn keyring() -> Keyring {
-    Keyring::new(vec![key().trusted().unwrap()]).unwrap()
+pub fn trust() -> TrustRoot {
+    TrustRoot::of_one_key(key().trusted().unwrap())
 }
 
 /// The rollback index of one of [`VERSIONS`].
@@ -72,18 +74,18 @@ pub struct System {
 impl System {
     /// The system of this version.
     pub fn new(version: &'static str) -> Self {
-        Self::made_for(BOARD, version, &key())
+        Self::made_for(BOARD, version, key())
     }
 
     /// The same for some board, signed by some key.
-    fn made_for(board: &str, version: &'static str, key: &Key) -> Self {
+    fn made_for(board: &str, version: &'static str, key: Key) -> Self {
         let mut slot = vec![0; usize::try_from(SLOT_BYTES).unwrap()];
         let fields = Fields { board: board.to_owned(), ..Self::fields(version, &mut slot) };
         let manifest = Manifest::new(fields, SLOT_BYTES).unwrap();
-        let envelope = signed(Role::SLOT_MANIFEST, manifest.encode().as_bytes(), key);
+        let envelope = signed(Role::SLOT_MANIFEST, manifest.encode().as_bytes(), &key);
         let start = slot.len() - usize::try_from(MANIFEST_AREA_BYTES).unwrap();
         slot[start..start + envelope.len()].copy_from_slice(&envelope);
-        let bundle = bundle(&slot, key);
+        let bundle = bundle(&slot, &key.into());
         Self { version, manifest, slot, bundle }
     }
 
@@ -123,11 +125,11 @@ pub fn contents(version: &str, part: &str, length: usize) -> Vec<u8> {
 }
 
 /// The builder's bundle of a slot.
-fn bundle(slot: &Vec<u8>, key: &Key) -> Vec<u8> {
+fn bundle(slot: &Vec<u8>, signer: &Signer) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bundle");
     let settings = Settings { level: 3, window_log: 17, chunk_bytes: 4096 };
-    builder::bundle::write(&path, slot, key, settings, |_| ()).unwrap();
+    builder::bundle::write(&path, slot, signer, settings, |_| ()).unwrap();
     std::fs::read(path).unwrap()
 }
 
@@ -148,8 +150,8 @@ pub fn wrong_bundles() -> Vec<(&'static str, Vec<u8>)> {
         ("wrong magic", changed(|bundle| bundle[0] ^= 1)),
         ("changed header", changed(|bundle| bundle[40] ^= 1)),
         ("changed slot manifest", changed(|bundle| bundle[4096 + 40] ^= 1)),
-        ("unknown key", System::made_for(BOARD, "3.0", &stranger).bundle),
-        ("another board", System::made_for("another", "3.0", &key()).bundle),
+        ("unknown key", System::made_for(BOARD, "3.0", stranger).bundle),
+        ("another board", System::made_for("another", "3.0", key()).bundle),
         ("downgrade", System::new("1.0").bundle),
     ]
 }

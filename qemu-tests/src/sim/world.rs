@@ -12,8 +12,8 @@ use std::rc::Rc;
 use loader::boot::{Machine, System as Started, boot};
 use ondisk::boot_args::BootArgs;
 use ondisk::boot_record::{Copies, Record, State};
-use ondisk::keyring::Keyring;
 use ondisk::layout::{PerSlot, RECORD_OFFSETS, Slot};
+use ondisk::trust_root::TrustRoot;
 
 use super::fixture::{self, RECORD, SLOTS, System, VERSIONS};
 use crate::simdisk::{Image, Mutation, Op, SECTOR, SimDisk, Store};
@@ -138,7 +138,7 @@ pub struct World<'a> {
     pub talk: bool,
     /// Bundles to refuse.
     pub(super) wrong_bundles: Vec<(&'static str, Vec<u8>)>,
-    keys: Keyring,
+    trust: TrustRoot,
     systems: Vec<(System, Vec<u8>, Vec<u8>)>,
     steps: HashMap<(u64, usize), Remembered>,
     images: HashMap<u64, Image>,
@@ -174,7 +174,7 @@ impl<'a> World<'a> {
             bug: None,
             talk: false,
             wrong_bundles: fixture::wrong_bundles(),
-            keys: fixture::keyring(),
+            trust: fixture::trust(),
             systems: systems.into(),
             steps: HashMap::new(),
             images: HashMap::new(),
@@ -193,8 +193,8 @@ impl<'a> World<'a> {
     }
 
     /// What everything here is signed with.
-    pub fn keys(&self) -> &Keyring {
-        &self.keys
+    pub fn trust(&self) -> &TrustRoot {
+        &self.trust
     }
 
     /// A disk with this content, and the planted bug between it and the code under test.
@@ -244,7 +244,7 @@ impl<'a> World<'a> {
             safe: false,
             broken: None,
         };
-        let Ok(started) = boot(&machine, disk.clone(), 512, &self.keys) else { return dead };
+        let Ok(started) = boot(&machine, disk.clone(), 512, &self.trust) else { return dead };
         match self.judge_start(&started, &machine) {
             Err(broken) => Step { broken: Some(broken), ..dead },
             Ok((args, version)) => {

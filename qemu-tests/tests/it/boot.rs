@@ -36,6 +36,9 @@ vm.max_map_count = 262144
     )
 }
 
+/// Whom the engine is to ask, from the second boot on; nobody is there.
+const PROXY: &str = "http://10.0.2.2:3128";
+
 /// The container's answer on port 80.
 const GREETING: &str = "Hello from a container";
 
@@ -61,7 +64,8 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     machine.expect(&format!("iota app hello: {GREETING}"), LONG);
     answers(port);
     machine.expect_somewhere("data has ", LONG);
-    has_config(&mut machine, &json!({ "source": "file", "problem": null }));
+    let from = json!({ "source": "file", "problem": null, "imported-from": null, "left-out": [] });
+    has_config(&mut machine, &from);
     keeps_the_time(&mut machine);
     tells(&mut machine, &["logs", "hello"], GREETING);
     tells(&mut machine, &["logs", "kernel"], "Linux version ");
@@ -71,6 +75,7 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     lets_nobody_else_in(&stranger, ssh);
     is_found_by_its_name(&owner, ssh);
     config::is_read_and_changed(&mut machine, &config_of(&owner));
+    tells(&mut machine, &["config", "set", "proxy.http", PROXY], "after a restart: proxy.http");
     answers(port);
     machine.power_off(LONG);
     let said = machine.console.log();
@@ -90,7 +95,10 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     let mut machine = Machine::boot("boot-second", &options);
     follows_the_stages(&mut machine);
     machine.expect("container hello", LONG);
+    // It had begun before the owner's words were read.
+    machine.expect_somewhere("engine docker: starts anew with the owner's proxies", LONG);
     answers(port);
+    says(&owner.docker(ssh, &["info", "--format", "proxy {{.HTTPProxy}}"]), 0, PROXY);
     // The same host, as the client sees it, with the key that was good before.
     says(&owner.runs(ssh, &["iota", "status"], ""), 0, "container  hello");
     assert_eq!(machine_id(&owner, ssh), id, "another device since the restart");
@@ -181,7 +189,16 @@ fn lets_nobody_else_in(stranger: &Person, port: u16) {
 /// first that QEMU's DHCP server gives.
 fn is_found_by_its_name(owner: &Person, port: u16) {
     let query = "nslookup -type=a kiosk-7.local 10.0.2.15:5353";
-    says(&owner.runs(port, &[query], ""), 0, "Name:\tkiosk-7.local\nAddress: 10.0.2.15\n");
+    let deadline = Instant::now() + LONG;
+    loop {
+        // The daemon first asks whether the name is free, and the client does not wait long.
+        let output = owner.runs(port, &[query], "");
+        let text = tools::text_of(&output);
+        if text.contains("Name:\tkiosk-7.local\nAddress: 10.0.2.15\n") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+    }
 }
 
 fn says(output: &std::process::Output, code: i32, expected: &str) {
@@ -192,6 +209,11 @@ fn says(output: &std::process::Output, code: i32, expected: &str) {
 
 /// The program that keeps the time has not ended since its first start: nothing else would tell.
 fn keeps_the_time(machine: &mut Machine) {
+    let deadline = Instant::now() + LONG;
+    while !machine.execute(&["logs", "time"], std::io::empty()).1.contains("chronyd version") {
+        assert!(Instant::now() < deadline, "the program that keeps the time does not start");
+        std::thread::sleep(Duration::from_secs(1));
+    }
     let status = machine.status();
     let mut processes = status["memory"]["processes"].as_array().unwrap().iter();
     assert!(processes.any(|process| process["name"] == "chronyd"), "{status}");

@@ -13,7 +13,7 @@ use qemu_tests::damage::{Image, Kind, Original};
 use qemu_tests::disk::Disk;
 use qemu_tests::machine::Machine;
 use qemu_tests::{image, slow_tests_wanted, tools};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(400);
 
@@ -110,7 +110,10 @@ fn a_device_repairs_its_data_or_quarantines_it_and_resets_it_when_asked() {
     assert_eq!(disk.digests(extent), before, "a partition in quarantine was written");
 
     disk.overwrite(extent.offset, &[0xa5; 1 << 20]);
-    ask_on_the_boot_partition(&disk);
+    put_on_the_boot_partition(&disk, "iota-reset", "");
+    // What somebody prepared with a tool for cards, while there is no file of ours.
+    let seed = "#cloud-config\nhostname: kitchen\nruncmd: [[reboot]]\n";
+    put_on_the_boot_partition(&disk, "user-data", seed);
     let mut machine = Machine::boot("data-reset", &options);
     machine.expect("data NOT mounted", LONG);
     machine.expect("reset: asked for on the boot partition (everything); restarting", LONG);
@@ -118,6 +121,7 @@ fn a_device_repairs_its_data_or_quarantines_it_and_resets_it_when_asked() {
     machine.expect("data is new", LONG);
     machine.expect("engine docker ready", LONG);
     data_of(&mut machine, "new");
+    is_told_by_cloud_init(&mut machine);
     machine.power_off(LONG);
     let said = machine.console.log();
     drop(machine);
@@ -198,12 +202,29 @@ fn destroy_superblocks(disk: &Disk) {
     }
 }
 
+/// Has what the file says, and names what it does not do.
+fn is_told_by_cloud_init(machine: &mut Machine) {
+    let status = machine.status();
+    assert_eq!(status["hostname"], "kitchen", "{status}");
+    let left_out = "user-data, line 3, column 1: `runcmd` is not supported";
+    let expected = json!({
+        "source": "file",
+        "problem": null,
+        "imported-from": "user-data",
+        "left-out": [left_out],
+    });
+    assert_eq!(status["config"], expected, "{status}");
+    let (_, text) = machine.execute(&["status"], io::empty());
+    let line = format!("config     imported from user-data\n           left out: {left_out}\n");
+    assert!(text.contains(&line), "{text}");
+}
+
 /// What an owner does with a card reader.
-fn ask_on_the_boot_partition(disk: &Disk) {
-    let marker = disk.path().with_extension("marker");
-    std::fs::write(&marker, "").unwrap();
+fn put_on_the_boot_partition(disk: &Disk, name: &str, text: &str) {
+    let file = disk.path().with_extension("file");
+    std::fs::write(&file, text).unwrap();
     let boot = disk.table().boot().unwrap().extent.offset;
     let place = format!("{}@@{boot}", disk.path().display());
     let mut copy = tools::tool("mcopy").command();
-    tools::run(copy.arg("-i").arg(place).arg(marker).arg("::iota-reset"));
+    tools::run(copy.arg("-i").arg(place).arg(file).arg(format!("::{name}")));
 }

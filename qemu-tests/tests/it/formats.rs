@@ -104,7 +104,8 @@ fn by_its_block_map_an_image_verifies_on_a_card_full_of_noise() {
         reader.read(stretch.range.start, &mut bytes).unwrap();
         file.write_all_at(&bytes, stretch.range.start).unwrap();
     }
-    let keys = builder::inspect::keyring(&[workspace().join("keys/development.secret")]).unwrap();
+    let keys =
+        builder::inspect::trust(&[workspace().join("keys/development.secret")], None).unwrap();
     let findings = builder::inspect::inspect(&card, &keys).unwrap();
     let text = builder::inspect::render(&findings);
     assert!(findings.whole(), "{text}");

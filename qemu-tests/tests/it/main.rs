@@ -1,13 +1,20 @@
 //! Tests that cross crates: the built image, held against foreign tools and booted.
 #![allow(clippy::unwrap_used, reason = "only tests are here: what fails is a test, and says where")]
 
+mod apps;
 mod boot;
 mod components;
 mod crashes;
 mod cuts;
 mod data;
+mod engines;
 mod faults;
 mod formats;
 mod fuzz;
+mod keys;
+mod online;
+mod over_the_air;
 mod pi;
+mod registries;
 mod slots;
+mod wifi;

@@ -19,7 +19,7 @@ const LONG: Duration = Duration::from_secs(400);
 const WINDOW: &str = "window-s = 3";
 
 /// Replaces a piece of a definition; a test that no longer does is worse than none.
-fn edit(workspace: &Path, file: &str, from: &str, to: &str) {
+pub(crate) fn edit(workspace: &Path, file: &str, from: &str, to: &str) {
     let path = workspace.join(file);
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{file} has no {from:?}");
@@ -31,7 +31,7 @@ pub(crate) fn short_window(workspace: &Path) {
 }
 
 /// A system that runs a script as root soon after its start; its window is the usual minute.
-fn saboteur(name: &str, index: u32, script: &str) -> PathBuf {
+pub(crate) fn saboteur(name: &str, index: u32, script: &str) -> PathBuf {
     variant(name, index, |workspace| {
         let busybox = workspace.join("rootfs/overlay/usr/lib/iota/busybox");
         fs::create_dir_all(busybox.parent().unwrap()).unwrap();

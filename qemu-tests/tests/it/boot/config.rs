@@ -9,8 +9,9 @@ use serde_json::Value;
 /// A name server that QEMU's network, which offers 10.0.2.3, does not.
 const OWN: &str = "10.0.2.2";
 
-/// Time to be reached again on a machine that emulates, and more than a revert takes.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time to be reached again on a machine that emulates and has other work besides, and more than a
+/// revert takes.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Everything that a running device does with its configuration; it is named `kiosk-8` afterwards,
 /// and asks another name server.
@@ -40,14 +41,16 @@ pub(super) fn is_read_and_changed(machine: &mut Machine, file: &str) {
     network_changes_are_on_trial(machine, file);
 }
 
+/// A minute on trial: the questions in between have to be answered before it ends, on a machine
+/// that emulates two others and compiles.
 fn network_changes_are_on_trial(machine: &mut Machine, file: &str) {
     assert_eq!(run(machine, &["config", "confirm"]).0, 1);
-    let set = ["config", "set", "network.dns", OWN, "--confirm-within", "20s"];
+    let set = ["config", "set", "network.dns", OWN, "--confirm-within", "60s"];
     let (code, text) = run(machine, &set);
-    assert!(code == 0 && text.contains("`iota config confirm` within 20 s"), "{text}");
+    assert!(code == 0 && text.contains("`iota config confirm` within 60 s"), "{text}");
     assert_eq!(run(machine, &["config", "get", "network.dns"]), (0, format!("{OWN}\n")));
     let left = machine.status()["confirm-left-s"].as_u64();
-    assert!(left.is_some_and(|seconds| seconds <= 20), "{left:?}");
+    assert!(left.is_some_and(|seconds| seconds <= 60), "{left:?}");
     let (_, text) = run(machine, &["status"]);
     assert!(text.contains("network change waits for confirm, "), "{text}");
 
