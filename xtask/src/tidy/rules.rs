@@ -16,7 +16,7 @@ const UNSAFE_FILES: &[(&str, &str)] = &[
     ("loader/src/firmware/start.rs", "starting the kernel"),
     ("loader/src/firmware/watchdog.rs", "registers of Raspberry Pis, and their device tree"),
     ("qemu-tests/src/bench/process.rs", "wait4, which says what a program cost"),
-    ("rootfs/agent/src/sys.rs", "telling the kernel that a partition in use has grown"),
+    ("rootfs/agent/src/sys.rs", "signals as a file, and a partition in use that has grown"),
     ("initramfs/src/sys.rs", "kernel calls that no safe wrapper offers"),
 ];
 
