@@ -95,8 +95,13 @@ fn read_slot_manifest<E>(
     area: &[u8; HEADER_BYTES],
     trust: &TrustRoot,
 ) -> Result<(Vec<u8>, TrustRoot), Cause<E>> {
-    let header = bundle::Unverified::parse(area).and_then(|found| found.header_unverified());
-    let length = header.map_err(Cause::Bundle)?.fields().slot_manifest.length;
+    let found = bundle::Unverified::parse(area).map_err(Cause::Bundle)?;
+    let header = match found.header_unverified() {
+        Ok(header) => header,
+        // What is not as it was signed has to be called that, whatever it broke in the text.
+        Err(_) => found.verify(trust).map_err(Cause::Bundle)?.0,
+    };
+    let length = header.fields().slot_manifest.length;
     let mut bytes = vec![0; bytes_in_memory(length)];
     read_exact(source, &mut bytes)?;
     let found = manifest::Unverified::parse(&bytes).and_then(|found| found.follow(trust));

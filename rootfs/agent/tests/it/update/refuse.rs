@@ -208,6 +208,25 @@ fn rauc_cve_2026_34155_every_region_of_a_bundle_is_covered_by_the_signature() {
     }
 }
 
+/// A digit that became no digit is told as what it is: a header that nobody signed.
+#[test]
+fn any_damage_to_the_text_of_a_header_is_told_as_a_wrong_signature() {
+    let good = bundle(&system());
+    let text = b"iota-bundle 1\n";
+    let start = good.windows(text.len()).position(|found| found == text).unwrap();
+    let end = start + good[start..].iter().position(|&byte| byte == 0).unwrap();
+    for at in start..end {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        let mut disk = disk();
+        let before = disk.clone();
+        let error = install_piped(&mut disk, &bad).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("sign"), "{at}: {told}");
+        assert!(disk == before, "{at}");
+    }
+}
+
 /// Mender CVE-2025-67903: parts of an artifact that its signed list does not mention were used.
 /// Here there is no list that could be left out: sections follow from the header's lengths.
 #[test]
