@@ -187,8 +187,7 @@ fn overlay(directory: &Path) -> Result<Vec<(TreePath, Node)>> {
             let target = fs::read_link(&path).context(failed)?;
             Node::symlink(target.as_os_str().as_encoded_bytes(), OVERLAY)
         } else {
-            // git keeps one bit of a file's mode; so do we, or two clones would differ.
-            let mode = if metadata.permissions().mode() & 0o100 != 0 { 0o755 } else { 0o644 };
+            let mode = if is_executable(&metadata) { 0o755 } else { 0o644 };
             let bytes: Arc<[u8]> = fs::read(&path).context(failed)?.into();
             Node::file(Content::bytes(bytes), mode, OVERLAY)
         };
@@ -197,11 +196,24 @@ fn overlay(directory: &Path) -> Result<Vec<(TreePath, Node)>> {
     Ok(nodes)
 }
 
-/// Everything in the workspace that decides what an image holds, the builder's own source among it.
-const INPUTS: [&str; 7] =
-    ["rootfs", "ondisk", "config", "loader", "initramfs", "builder/src", "Cargo.lock"];
+/// The one bit of a file's mode that git keeps; so do we, or two clones would differ.
+fn is_executable(metadata: &fs::Metadata) -> bool {
+    metadata.permissions().mode() & 0o100 != 0
+}
 
-/// One digest over all inputs of a build of `board`: names, lengths and contents of files.
+/// Everything in the workspace that decides what an image holds, the builder's own source among it.
+const INPUTS: [&str; 8] = [
+    "rootfs",
+    "ondisk",
+    "config",
+    "loader",
+    "initramfs",
+    "builder/src",
+    "Cargo.lock",
+    "Cargo.toml", // its profiles decide what the device's programs become
+];
+
+/// One digest over all inputs of a build of `board`: names, kinds, lengths and contents of files.
 pub fn digest_of_inputs(workspace: &Path, board: &str) -> Result<[u8; 32]> {
     let board = format!("boards/{board}");
     let mut files = Vec::new();
@@ -214,15 +226,74 @@ pub fn digest_of_inputs(workspace: &Path, board: &str) -> Result<[u8; 32]> {
     for path in files {
         let failed = || format!("cannot read {}", path.display());
         let inside = path.strip_prefix(workspace).context(failed)?;
-        let bytes = if path.is_symlink() {
-            fs::read_link(&path).context(failed)?.as_os_str().as_encoded_bytes().to_vec()
+        let metadata = fs::symlink_metadata(&path).context(failed)?;
+        let (kind, bytes) = if metadata.is_symlink() {
+            let target = fs::read_link(&path).context(failed)?;
+            ("link", target.as_os_str().as_encoded_bytes().to_vec())
         } else {
-            fs::read(&path).context(failed)?
+            let kind = if is_executable(&metadata) { "program" } else { "file" };
+            (kind, fs::read(&path).context(failed)?)
         };
-        for field in [inside.as_os_str().as_encoded_bytes(), &bytes] {
+        for field in [kind.as_bytes(), inside.as_os_str().as_encoded_bytes(), &bytes] {
             hasher.update((field.len() as u64).to_le_bytes());
             hasher.update(field);
         }
     }
     Ok(hasher.finalize().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn workspace() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for input in
+            ["rootfs", "ondisk", "config", "loader", "initramfs", "builder/src", "boards/b"]
+        {
+            fs::create_dir_all(root.path().join(input)).unwrap();
+        }
+        for file in ["Cargo.lock", "Cargo.toml", "rootfs/program", "boards/b/board.toml"] {
+            fs::write(root.path().join(file), file).unwrap();
+        }
+        root
+    }
+
+    /// What was built before is up to date only while nothing that it came from is another.
+    #[test]
+    fn contents_profiles_modes_and_links_are_inputs_of_a_build() {
+        let root = workspace();
+        let file = |name: &str| root.path().join(name);
+        let mut seen = vec![digest_of_inputs(root.path(), "b").unwrap()];
+        let mut is_new = |what: &str| {
+            let digest = digest_of_inputs(root.path(), "b").unwrap();
+            assert!(!seen.contains(&digest), "{what}");
+            seen.push(digest);
+        };
+        fs::write(file("Cargo.toml"), "[profile.dev]").unwrap();
+        is_new("a profile");
+        fs::set_permissions(file("rootfs/program"), fs::Permissions::from_mode(0o755)).unwrap();
+        is_new("a file that became a program");
+        fs::write(file("boards/b/board.toml"), "other").unwrap();
+        is_new("a board");
+        fs::rename(file("rootfs/program"), file("rootfs/renamed")).unwrap();
+        is_new("a name");
+        fs::write(file("rootfs/target"), "").unwrap();
+        fs::write(file("rootfs/link"), "target").unwrap();
+        is_new("two more files");
+        fs::remove_file(file("rootfs/link")).unwrap();
+        symlink("target", file("rootfs/link")).unwrap();
+        is_new("a link in place of a file that holds its target");
+    }
+
+    #[test]
+    fn what_git_does_not_keep_of_a_mode_is_no_input() {
+        let root = workspace();
+        let before = digest_of_inputs(root.path(), "b").unwrap();
+        let program = root.path().join("rootfs/program");
+        fs::set_permissions(program, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(digest_of_inputs(root.path(), "b").unwrap(), before);
+    }
 }
