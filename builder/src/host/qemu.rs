@@ -330,6 +330,8 @@ fn arguments(options: &Options, firmware: Option<&Path>, directory: &Path) -> Re
     add(&["-smp", &options.processors.to_string(), "-m", &options.memory_mib.to_string()]);
     if let Some(firmware) = firmware {
         add(&["-bios", &value(firmware)?]);
+        // Else the firmware waits five seconds at every start for a key that opens its menu.
+        add(&["-boot", "menu=on,splash-time=0"]);
     }
     if let Some(Kernel { image, initrd, command_line }) = &options.kernel {
         // File names are words of their own here, in which a comma is a comma.
