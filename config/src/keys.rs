@@ -292,6 +292,17 @@ pub const KEYS: &[Key] = &[
                document: machine id, version, slots, and what came of the look; see \
                [ota.md](ota.md#reports).",
     },
+    Key {
+        path: "reset.power-cycles",
+        shape: Shape::Switch,
+        expected: "true or false",
+        default: "`false`",
+        example: "power-cycles = true",
+        text: "Whether power that is cut six times in a row, each time within 10 seconds after \
+               this file was read, resets the data partition: for devices without a card reader \
+               at hand. Also does so for whatever else restarts that often; see \
+               [data.md](data.md#reset).",
+    },
 ];
 
 /// The numbers that a Wi-Fi network may be preferred by.

@@ -80,6 +80,7 @@ pub struct Config {
     ssh_keys: Vec<PublicKey>,
     console_image: Option<String>,
     update: Update,
+    reset_by_power_cycles: bool,
     sysctls: Vec<(&'static str, u32)>,
 }
 
@@ -147,6 +148,11 @@ impl Config {
     /// Seconds for which everything has to run before an update is kept.
     pub fn health_window_s(&self) -> Option<u32> {
         self.health_window_s
+    }
+
+    /// Whether several starts in quick succession reset the data partition.
+    pub fn reset_by_power_cycles(&self) -> bool {
+        self.reset_by_power_cycles
     }
 
     /// Keys of those who may log in; without one, nobody can.

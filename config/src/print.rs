@@ -20,6 +20,8 @@ impl fmt::Display for Config {
         let console = image.map(|image| format!("[console]\nimage = {}\n", quoted(image)));
         let health = self.health_window_s.map(|s| format!("[health]\nwindow-s = {s}\n"));
         let update = update(&self.update);
+        let cycles = self.reset_by_power_cycles;
+        let reset = cycles.then(|| "[reset]\npower-cycles = true\n".into());
         let mut sysctls = String::from("[sysctl]\n");
         for (name, value) in &self.sysctls {
             sysctls.push_str(&format!("{name} = {value}\n"));
@@ -29,7 +31,8 @@ impl fmt::Display for Config {
         let first = hostname.into_iter().chain(network);
         let interfaces = self.interfaces.iter().map(interface);
         let wifi = self.wifi.iter().map(wifi);
-        let last = time.chain(ssh).chain(console).chain(health).chain(update).chain(sysctls);
+        let last = time.chain(ssh).chain(console).chain(health).chain(update);
+        let last = last.chain(reset).chain(sysctls);
         let parts: Vec<String> = first.chain(interfaces).chain(wifi).chain(last).collect();
         // An empty file would not be read back: it is what a lost write leaves.
         out.write_str(if parts.is_empty() { "# nothing is set\n" } else { "" })?;

@@ -78,6 +78,7 @@ impl<'t> Reader<'t> {
                 "console" => config.console_image = self.console(value),
                 "health" => config.health_window_s = self.health(value),
                 "update" => self.update(value, &mut config.update),
+                "reset" => config.reset_by_power_cycles = self.reset(value),
                 keys::SYSCTL => self.sysctls(value, &mut config),
                 _ => {}
             }
@@ -211,6 +212,23 @@ impl<'t> Reader<'t> {
         let known = self.known("health", table);
         let (_, window) = known.into_iter().find(|(name, _)| *name == "window-s")?;
         self.number(window, keys::HEALTH_WINDOW_S)
+    }
+
+    fn reset(&mut self, value: &Value<'t>) -> bool {
+        let Some(table) = self.table("reset", value) else { return false };
+        let known = self.known("reset", table);
+        let found = known.into_iter().find(|(name, _)| *name == "power-cycles");
+        found.is_some_and(|(_, value)| self.switch("reset.power-cycles", value))
+    }
+
+    fn switch(&mut self, path: &str, value: &Value<'t>) -> bool {
+        match value.get_ref() {
+            DeValue::Boolean(switch) => *switch,
+            other => {
+                self.wrong(value.span(), path, format!("{}, neither true nor false", kind(other)));
+                false
+            }
+        }
     }
 
     fn update(&mut self, value: &Value<'t>, to: &mut Update) {

@@ -80,6 +80,9 @@ every-min = 60
 most-kb-s = 250
 report = "https://fleet.example.org/devices"
 
+[reset]
+power-cycles = true
+
 [sysctl]
 vm.swappiness = 10
 "fs.inotify.max_user_watches" = 524_288
@@ -179,6 +182,9 @@ fn a_file_with_every_key_is_read_and_printed() {
         every-min = 60
         most-kb-s = 250
         report = "https://fleet.example.org/devices"
+
+        [reset]
+        power-cycles = true
 
         [sysctl]
         fs.inotify.max_user_watches = 524288
@@ -422,7 +428,7 @@ fn a_problem_shows_its_line_without_what_would_control_a_terminal() {
         iota.toml:2:1: `ä` is not a key
           2 | "ä" = 1
             | ^
-        hint: there are hostname, network, time, proxy, ca, ssh, console, health, update, sysctl
+        hint: there are hostname, network, time, proxy, ca, ssh, console, health, update, reset, sysctl
     "#]]
     .assert_eq(&rendered("hostname = 5\n\"ä\" = 1\n"));
     expect![[r#"

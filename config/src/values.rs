@@ -169,6 +169,8 @@ impl Config {
         add("update.every-min".into(), texts(update.every_min.as_slice()));
         add("update.most-kb-s".into(), texts(update.most_kb_s.as_slice()));
         add("update.report".into(), update.report.iter().cloned().collect());
+        let cycles = self.reset_by_power_cycles.then(|| "true".to_string());
+        add("reset.power-cycles".into(), cycles.into_iter().collect());
         for (name, value) in &self.sysctls {
             add(format!("{SYSCTL}.{name}"), [value.to_string()].into());
         }

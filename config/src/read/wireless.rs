@@ -5,9 +5,9 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::{Reader, Value, kind};
+use super::{Reader, Value};
 use crate::keys;
 use crate::wifi::{self, Secret, Wifi};
 
@@ -67,15 +67,5 @@ impl<'t> Reader<'t> {
             problem.conceal();
         }
         secret
-    }
-
-    fn switch(&mut self, path: &str, value: &Value<'t>) -> bool {
-        match value.get_ref() {
-            DeValue::Boolean(switch) => *switch,
-            other => {
-                self.wrong(value.span(), path, format!("{}, neither true nor false", kind(other)));
-                false
-            }
-        }
     }
 }

@@ -129,6 +129,30 @@ fn a_device_repairs_its_data_or_quarantines_it_and_resets_it_when_asked() {
     data_is_whole(&disk);
     let record = disk.table().record().unwrap();
     assert_eq!(reset::read(&disk.bytes(record), Extent { offset: 0, ..record }), None);
+    power_that_is_cut_soon_after_each_start_resets(&disk, &options);
+}
+
+/// The last two of six starts in a row.
+fn power_that_is_cut_soon_after_each_start_resets(disk: &Disk, options: &Options) {
+    put_on_the_boot_partition(disk, "iota.toml", "[reset]\npower-cycles = true\n");
+    let count = disk.path().with_extension("starts");
+    std::fs::write(&count, "4\n").unwrap();
+    debugfs(disk, &format!("mkdir junk\ncd iota\nwrite {} starts\n", count.display()));
+    let mut machine = Machine::boot("data-fifth-start", options);
+    machine.expect("reset: start 5 of 6 in quick succession; 1 more reset the data", LONG);
+    // Its power goes.
+    drop(machine);
+
+    let mut machine = Machine::boot("data-sixth-start", options);
+    machine.expect("reset: asked for by 6 starts in quick succession; restarting", LONG);
+    machine.expect("data is new", LONG);
+    machine.expect("config: iota.toml", LONG);
+    machine.power_off(LONG);
+    drop(machine);
+    let left = listed(disk, "/");
+    assert!(!left.contains(&"junk".to_owned()), "{left:?}");
+    let left = listed(disk, "/iota");
+    assert!(!left.contains(&"starts".to_owned()), "an end that was asked for counts: {left:?}");
 }
 
 /// The device says how it stands with its data; gives all that it says about it.

@@ -30,6 +30,7 @@ pub mod own_config;
 pub mod own_disk;
 pub mod podman;
 pub mod port;
+pub mod power_cycles;
 pub mod read_ahead;
 pub mod reset;
 pub mod services;

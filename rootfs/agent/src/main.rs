@@ -276,7 +276,12 @@ fn obey_marker() -> Result<ExitCode, String> {
         }
         Err(error) => console.say(&format!("reset: ERROR: {error}")),
     }
-    Ok(ExitCode::SUCCESS)
+    let wanted = Report::read(Report::path()).is_ok_and(|it| it.config.reset_by_power_cycles());
+    match reset::obey_power_cycles(&Facts::default(), wanted, &|line| console.say(line)) {
+        Ok(true) => tell_pid_1(Signal::HUP),
+        Ok(false) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(format!("reset: starts are not counted: {error}")),
+    }
 }
 
 fn services(path: &str) -> Result<ExitCode, String> {

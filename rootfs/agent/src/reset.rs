@@ -16,10 +16,13 @@ use ondisk::boot_record::CopyError;
 use ondisk::reset::{self, Reset};
 use serde_json::json;
 
-use crate::own_config::disks::{Mounted, Use, read_whole};
+use crate::own_config::disks::{self, Mounted, Use, read_whole};
 use crate::own_disk::{Lock, OwnDisk};
+use crate::power_cycles::{self, Meaning};
 use crate::update::{Facts, Outcome};
 
+/// How many starts in a row did not last.
+const STARTS: &str = "/data/iota/starts";
 /// The owner's file, and what an editor on Windows makes of its name.
 const MARKERS: [&str; 2] = ["iota-reset", "iota-reset.txt"];
 /// What it may say.
@@ -104,6 +107,32 @@ pub fn obey_marker(facts: &Facts) -> Result<Option<Reset>, String> {
         Err(error) => {
             cancel(facts)?;
             Err(format!("{error}; nothing is reset, as each start would do so again"))
+        }
+    }
+}
+
+/// Counts this start if the owner wants that, and asks for a reset if it is one too many: true.
+pub fn obey_power_cycles(facts: &Facts, wanted: bool, say: &dyn Fn(&str)) -> Result<bool, String> {
+    let file = Path::new(STARTS);
+    let failed = |error: std::io::Error| format!("{STARTS}: {error}");
+    // A trial restarts by itself, a few times in quick succession.
+    if !wanted || facts.boot()?.attempt > 0 {
+        return power_cycles::forget(file).map(|()| false).map_err(failed);
+    }
+    disks::is_on_disk(file.parent().unwrap_or(file))?;
+    match power_cycles::count(file).map_err(failed)? {
+        Meaning::Reset => {
+            ask(facts, Reset::Everything)?;
+            let cycles = power_cycles::CYCLES;
+            say(&format!("reset: asked for by {cycles} starts in quick succession; restarting"));
+            Ok(true)
+        }
+        Meaning::Counts(now) => {
+            if let Some(line) = power_cycles::told(now) {
+                say(&line);
+            }
+            let waited = power_cycles::wait_until_it_lasts();
+            waited.and_then(|()| power_cycles::forget(file)).map(|()| false).map_err(failed)
         }
     }
 }

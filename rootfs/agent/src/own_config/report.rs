@@ -172,6 +172,7 @@ impl Report {
                     "most-kb-s": config.update().most_kb_s(),
                     "report": config.update().report(),
                 },
+                "reset": { "power-cycles": config.reset_by_power_cycles() },
                 "sysctl": sysctls,
         });
         document

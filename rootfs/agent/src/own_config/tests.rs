@@ -221,6 +221,7 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
                 "most-kb-s": null,
                 "report": null,
             },
+            "reset": { "power-cycles": false },
             "sysctl": { "vm.max_map_count": 262_144, "vm.swappiness": 10 },
         },
     });
