@@ -60,6 +60,8 @@ enum Change {
     Up(Configuration),
     /// It has nothing by this protocol any more, for this reason.
     Down(String),
+    /// There is a network at the other end of the cable, or of the radio.
+    Link,
     /// A step on the way that changes nothing.
     None,
 }
@@ -88,6 +90,7 @@ impl Event {
         let reason = required("reason")?;
         let is_set = |name: &str| variable(name).as_deref() == Some("true");
         let change = match (is_set("if_up"), is_set("if_down")) {
+            _ if reason == "CARRIER" => Change::Link,
             (true, _) => Change::Up(Configuration::read(&protocol, variable)),
             (false, true) => Change::Down(reason),
             (false, false) => Change::None,
@@ -112,6 +115,7 @@ impl Event {
     pub fn apply(&self, files: Files<'_>) -> io::Result<Option<String>> {
         let changed = match &self.change {
             Change::None => return Ok(None),
+            Change::Link => return Ok(Some(self.summary())),
             // The link's own state carries no configuration.
             Change::Up(_) if self.protocol == "link" => return Ok(None),
             Change::Up(configuration) => self.keep(configuration, files)?,
@@ -167,6 +171,7 @@ impl Event {
                 let protocol = &self.protocol;
                 format!("network {interface} without {protocol} ({})", reason.escape_default())
             }
+            Change::Link => format!("link {interface} up"),
             Change::None => format!("network {interface}"),
         }
     }
@@ -502,12 +507,12 @@ mod tests {
     #[test]
     fn steps_on_the_way_change_nothing() {
         let device = Device::new();
-        for reason in ["PREINIT", "CARRIER"] {
-            let text = format!(
-                "reason={reason}\ninterface=eth0\nprotocol=link\nif_up=false\nif_down=false"
-            );
-            assert_eq!(device.see(&text), (None, String::new()));
-        }
+        let step = |reason| {
+            let rest = "interface=eth0\nprotocol=link\nif_up=false\nif_down=false";
+            device.see(&format!("reason={reason}\n{rest}"))
+        };
+        assert_eq!(step("PREINIT"), (None, String::new()));
+        assert_eq!(step("CARRIER"), (Some("link eth0 up".to_owned()), String::new()));
     }
 
     #[test]
