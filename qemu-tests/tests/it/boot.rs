@@ -170,6 +170,18 @@ fn lets_in(owner: &Person, port: u16) {
     says(&shell, 4, "\n42\r\n");
     says(&shell, 4, "/dev/pts/");
     says(&owner.docker(port, &["ps"]), 0, "hello");
+    limits_containers(owner, port);
+}
+
+/// Each limit takes a controller that every group above the container passes on.
+fn limits_containers(owner: &Person, port: u16) {
+    let image = owner.docker(port, &["inspect", "--format", "{{.Image}}", "hello"]);
+    let image = tools::text_of(&image);
+    let limits = ["--cpus", "0.5", "--memory", "32m", "--pids-limit", "50"];
+    let script = "cd /sys/fs/cgroup; cat cpu.max memory.max pids.max";
+    let begin = ["run", "--rm", "--network", "none", "--entrypoint", "sh"];
+    let words = [&begin[..], &limits, &[image.trim(), "-c", script]].concat();
+    says(&owner.docker(port, &words), 0, "50000 100000\n33554432\n50\n");
 }
 
 /// As programs in containers find it.
