@@ -86,17 +86,10 @@ fn make_directory(path: &str, mode: u32, owner: Owner) -> Result<()> {
     chown(path, Some(owner.user), Some(owner.group)).context("chown")
 }
 
-/// What limits of ours are made of: memory of services and of an installation, processes.
-const CONTROLLERS: [&str; 2] = ["memory", "pids"];
-
 /// Controllers are inherited by groups below only where each level above passes them on.
-///
-/// Not all of them: groups that share processors and disks cost every switch between programs, a
-/// tenth of a start up to the engine's answer. Who makes a group for a container passes on what
-/// that needs, in each group above it (runc, crun).
 fn enable_controllers(group: &str) -> Result<()> {
     let available = fs::read_to_string(format!("{group}/cgroup.controllers")).context("read")?;
-    for name in available.split_whitespace().filter(|name| CONTROLLERS.contains(name)) {
+    for name in available.split_whitespace() {
         // One by one: a single controller that cannot be passed on would refuse them all.
         if let Err(error) = fs::write(format!("{group}/cgroup.subtree_control"), format!("+{name}"))
         {

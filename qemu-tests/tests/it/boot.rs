@@ -173,7 +173,7 @@ fn lets_in(owner: &Person, port: u16) {
     limits_containers(owner, port);
 }
 
-/// Each limit takes a controller that every group above the container passes on.
+/// Each limit takes a controller of control groups, which every group above has to pass on.
 fn limits_containers(owner: &Person, port: u16) {
     let image = owner.docker(port, &["inspect", "--format", "{{.Image}}", "hello"]);
     let image = tools::text_of(&image);
