@@ -61,11 +61,12 @@ pub fn count(file: &Path) -> io::Result<Meaning> {
     Ok(meaning)
 }
 
-/// The next start is the first.
+/// The next start is the first, also if the power goes right after this returns.
 pub fn forget(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(error) => Err(error),
+        Ok(()) => fs::File::open(file.parent().unwrap_or(file))?.sync_all(),
     }
 }
 
