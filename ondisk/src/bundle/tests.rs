@@ -3,22 +3,13 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::Signer as _;
 use expect_test::expect;
 
 use super::*;
 use crate::envelope::Signature;
-use crate::keyring::PublicKey;
 use crate::manifest;
-
-fn secret() -> SigningKey {
-    SigningKey::from_bytes(&[1; 32])
-}
-
-fn trust() -> TrustRoot {
-    let key = PublicKey::from_bytes(secret().verifying_key().as_bytes()).expect("a key");
-    TrustRoot::of_one_key(key)
-}
+use crate::manifest::tests::{secret, trust};
 
 fn index() -> Index {
     let group = |blocks, name: &str| Group { blocks, sha256: Digest::of(name.as_bytes()) };

@@ -1,21 +1,12 @@
 //! A good channel, and good ones with one thing changed.
 use alloc::vec;
 
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::Signer as _;
 use expect_test::expect;
 
 use super::*;
 use crate::envelope::Signature;
-use crate::keyring::PublicKey;
-
-fn secret() -> SigningKey {
-    SigningKey::from_bytes(&[1; 32])
-}
-
-fn trust() -> TrustRoot {
-    let key = PublicKey::from_bytes(secret().verifying_key().as_bytes()).expect("a key");
-    TrustRoot::of_one_key(key)
-}
+use crate::manifest::tests::{secret, trust};
 
 fn sample() -> Fields {
     let blob = |name: &[u8], length| Blob { length, sha256: Digest::of(name) };

@@ -40,11 +40,12 @@ pub(crate) fn of_version(version: &str, rollback_index: u64) -> Manifest {
     Manifest::new(fields, SLOT_BYTES).expect("a good manifest")
 }
 
-fn secret() -> SigningKey {
+/// The only key that [`trust`] knows.
+pub(crate) fn secret() -> SigningKey {
     SigningKey::from_bytes(&[1; 32])
 }
 
-fn trust() -> TrustRoot {
+pub(crate) fn trust() -> TrustRoot {
     let key = PublicKey::from_bytes(secret().verifying_key().as_bytes()).expect("a key");
     TrustRoot::of_one_key(key)
 }
