@@ -248,7 +248,7 @@ impl<'a> Unverified<'a> {
     }
 
     /// The header, if enough trusted keys signed it; with the keys.
-    pub fn verify(self, trust: &TrustRoot) -> Result<(Header, Signers), Error> {
+    pub fn verify(&self, trust: &TrustRoot) -> Result<(Header, Signers), Error> {
         let opened = self.envelope.open(Role::BUNDLE, &trust.release);
         let (payload, signer) = opened.map_err(Error::Envelope)?;
         Ok((Header::new(Fields::decode(text(payload)?)?)?, signer))

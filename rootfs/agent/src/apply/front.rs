@@ -44,8 +44,9 @@ impl Front {
         let Source { mut bytes, length } = source;
         let mut area = [0; HEADER_BYTES];
         read_exact(&mut bytes, &mut area)?;
-        let (slot_manifest, trust) = read_slot_manifest(&mut bytes, &area, rules.trust)?;
-        let header = open_header(&area, &trust)?;
+        let found = bundle::Unverified::parse(&area).map_err(Cause::Bundle)?;
+        let (slot_manifest, trust) = read_slot_manifest(&mut bytes, &found, rules.trust)?;
+        let (header, _) = found.verify(&trust).map_err(Cause::Bundle)?;
         let fields = header.fields();
         check_length(&header, length)?;
         fields.slot_manifest.check("slot manifest", &slot_manifest).map_err(Cause::Bundle)?;
@@ -92,10 +93,9 @@ impl Front {
 /// that knows only old keys finds the way to the new ones here.
 fn read_slot_manifest<E>(
     source: &mut impl Read,
-    area: &[u8; HEADER_BYTES],
+    found: &bundle::Unverified<'_>,
     trust: &TrustRoot,
 ) -> Result<(Vec<u8>, TrustRoot), Cause<E>> {
-    let found = bundle::Unverified::parse(area).map_err(Cause::Bundle)?;
     let header = match found.header_unverified() {
         Ok(header) => header,
         // What is not as it was signed has to be called that, whatever it broke in the text.
@@ -108,12 +108,6 @@ fn read_slot_manifest<E>(
     // Whatever is wrong with them is told once it is known that they are what was signed.
     let trust = found.unwrap_or_else(|_| trust.clone());
     Ok((bytes, trust))
-}
-
-fn open_header<E>(area: &[u8; HEADER_BYTES], trust: &TrustRoot) -> Result<Header, Cause<E>> {
-    let found = bundle::Unverified::parse(area).and_then(|found| found.verify(trust));
-    let (header, _) = found.map_err(Cause::Bundle)?;
-    Ok(header)
 }
 
 fn check_length<E>(header: &Header, length: Option<u64>) -> Result<(), Cause<E>> {
