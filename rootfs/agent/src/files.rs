@@ -2,7 +2,7 @@
 //! one, whole. Those in memory need no more; those on a disk also have to outlive a power cut.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,23 @@ pub fn keep(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let unfinished = unfinished(path);
     write(&unfinished, bytes, mode)?;
     settle(&unfinished, path)
+}
+
+/// Removes a file; false if there was none.
+pub fn remove(path: &Path) -> io::Result<bool> {
+    was_there(fs::remove_file(path))
+}
+
+/// Removes a directory with all that is in it; false if there was none.
+pub fn remove_tree(path: &Path) -> io::Result<bool> {
+    was_there(fs::remove_dir_all(path))
+}
+
+fn was_there(removed: io::Result<()>) -> io::Result<bool> {
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        other => other.map(|()| true),
+    }
 }
 
 /// Gives a finished file on a disk its name: it is there with all its bytes, or not at all.

@@ -13,7 +13,7 @@
 //! `iota podman answer` is what it runs first.
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
@@ -26,7 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::sys;
+use crate::{files, sys};
 
 /// How long Podman stays after the last connection has ended: a person who types the next command
 /// shall not wait for its start again.
@@ -205,19 +205,13 @@ impl Holder {
 
 /// A directory with nothing in it.
 fn clean(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    files::remove_tree(directory)?;
     DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// A socket at this path for root alone, in place of one that another life of this program left.
 fn listen(socket: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(socket) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    files::remove(socket)?;
     let listener = UnixListener::bind(socket)?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
     Ok(listener)

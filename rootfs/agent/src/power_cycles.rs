@@ -9,14 +9,15 @@
 //! up, and an end that was asked for. Nothing tells power that was cut from a system that crashes
 //! within those seconds at every start, so this is off unless the owner wants it.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
+use crate::own_config::disks::read_whole;
 use crate::{files, sys};
 
 /// So many starts in a row are the owner's.
@@ -47,12 +48,7 @@ pub fn meaning(file: Option<&[u8]>) -> Meaning {
 
 /// Counts this start on the disk.
 pub fn count(file: &Path) -> io::Result<Meaning> {
-    let found = match fs::read(file) {
-        Ok(bytes) => Some(bytes),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    let meaning = meaning(found.as_deref());
+    let meaning = meaning(read_whole(file)?.as_deref());
     match meaning {
         Meaning::Counts(now) => files::keep(file, format!("{now}\n").as_bytes(), 0o600)?,
         // The reset takes the file with it; should it fail, the next starts count from the first.
@@ -63,11 +59,10 @@ pub fn count(file: &Path) -> io::Result<Meaning> {
 
 /// The next start is the first, also if the power goes right after this returns.
 pub fn forget(file: &Path) -> io::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => fs::File::open(file.parent().unwrap_or(file))?.sync_all(),
+    if !files::remove(file)? {
+        return Ok(());
     }
+    file.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 /// What the console says about a start, if anything.

@@ -151,10 +151,7 @@ impl Places {
         let release = Release::Pushed(number);
         let directory = self.of(&pushed.name).join(number.to_string());
         let failed = |error: io::Error| format!("cannot keep {}: {error}", directory.display());
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
+        files::remove_tree(&directory).map_err(failed)?;
         for (path, text) in &pushed.files {
             let path = directory.join("files").join(path);
             path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
@@ -196,12 +193,8 @@ impl Places {
         let directory = self.of(name);
         // First, so that a cut leaves an app that is not pushed rather than half of one.
         let _ = fs::remove_file(directory.join("current"));
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("cannot remove {}: {error}", directory.display()))
-            }
-            _ => Ok(()),
-        }
+        let removed = files::remove_tree(&directory).map(drop);
+        removed.map_err(|error| format!("cannot remove {}: {error}", directory.display()))
     }
 
     /// Notes which images the carried release runs; those of the system before, which it no longer

@@ -23,6 +23,7 @@ use super::effects::{Daemon, Effects, same_network};
 use super::report::{self, Report};
 use super::trial::{self, Beside, Event, State, Step};
 use super::{Parts, Places, apply, device};
+use crate::files;
 use crate::own_disk::Lock;
 use crate::update::Outcome;
 
@@ -259,12 +260,9 @@ impl Changer<'_> {
     }
 
     fn forget_trial(&self) -> Result<(), String> {
-        match fs::remove_file(self.trial_path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("cannot remove {}: {error}", self.trial_path().display()))
-            }
-            _ => Ok(()),
-        }
+        let path = self.trial_path();
+        let removed = files::remove(&path).map(drop);
+        removed.map_err(|error| format!("cannot remove {}: {error}", path.display()))
     }
 }
 

@@ -5,7 +5,7 @@
 //! one step (write, flush, rename, flush of the directory), so that a cut leaves the old or the new
 //! one. Each slot has its own: what a newer system accepts, an older one may not understand.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -231,13 +231,7 @@ impl Copies {
     fn remove(&self, paths: &[PathBuf]) -> io::Result<()> {
         let mut removed = false;
         for path in paths {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                result => {
-                    result?;
-                    removed = true;
-                }
-            }
+            removed |= files::remove(path)?;
         }
         if removed { File::open(&self.directory)?.sync_all() } else { Ok(()) }
     }

@@ -46,10 +46,7 @@ fn put(path: &Path, text: &str) -> io::Result<()> {
     if !text.is_empty() {
         return files::replace(path, text.as_bytes(), 0o644);
     }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    files::remove(path).map(drop)
 }
 
 /// The variables that programs written in Go and many others know.
