@@ -141,10 +141,20 @@ impl Machine {
 
     /// Waits for a line that holds `text`, wherever it stands: for what goes on beside the rest.
     pub fn expect_somewhere(&mut self, text: &str, limit: Duration) {
+        self.expect_one_of(&[text], limit);
+    }
+
+    /// As [`Self::expect_somewhere`], with the first of several texts; returns which.
+    pub fn expect_one_of<'a>(&mut self, texts: &[&'a str], limit: Duration) -> &'a str {
         let deadline = Instant::now() + limit;
-        while !self.console.lines().iter().any(|line| line.text.contains(text)) {
+        loop {
+            let log = self.console.lines();
+            let came = |text: &&&str| log.iter().any(|line| line.text.contains(**text));
+            if let Some(text) = texts.iter().find(came) {
+                return text;
+            }
             if self.end.is_some() || !self.receive(deadline) {
-                self.fail(&format!("`{text}` did not come at all"));
+                self.fail(&format!("`{}` did not come at all", texts.join("` or `")));
             }
         }
     }
