@@ -66,6 +66,17 @@ pub const KEYS: &[Key] = &[
                there.",
     },
     Key {
+        path: "network.vlans",
+        shape: Shape::List,
+        expected: "a list of 1 to 32 names such as \"eth0.10\": an interface, a dot, and a number \
+                   from 1 to 4094",
+        default: "none",
+        example: "vlans = [\"eth0.10\"]",
+        text: "Virtual networks (VLANs, IEEE 802.1Q) on the cable of an interface. Each is an \
+               interface of that name, made when the cable's is there; it asks its network for \
+               addresses, or has a table `[[network.interface]]` like any other.",
+    },
+    Key {
         path: "network.interface.name",
         shape: Shape::Text,
         expected: "the name of a network interface, such as \"eth0\"",
@@ -221,6 +232,15 @@ pub const KEYS: &[Key] = &[
                login. If that fails, the image's own is opened.",
     },
     Key {
+        path: "console.serial",
+        shape: Shape::Switch,
+        expected: "true or false",
+        default: "`false`: the serial console shows how it stands, and lets nobody in",
+        example: "serial = true",
+        text: "Whether `shell` on the serial console opens the console container: everybody who \
+               reaches that plug is let in, without a key.",
+    },
+    Key {
         path: "health.window-s",
         shape: Shape::Number,
         expected: "a number from 10 to 300",
@@ -228,6 +248,61 @@ pub const KEYS: &[Key] = &[
         example: "window-s = 120",
         text: "Seconds for which the engine and every container have to run without a break \
                before an update is kept. At most half of the time that the image gives a trial.",
+    },
+    Key {
+        path: "engine.registry-mirrors",
+        shape: Shape::List,
+        expected: "a list of 1 to 4 addresses, such as [\"https://mirror.example.org\"]",
+        default: "Docker Hub itself",
+        example: "registry-mirrors = [\"https://mirror.example.org\"]",
+        text: "Who is asked for images of Docker Hub before it, in this order.",
+    },
+    Key {
+        path: "engine.insecure-registries",
+        shape: Shape::List,
+        expected: "a list of 1 to 16 registries, such as [\"registry.lan:5000\"]",
+        default: "none: each registry needs TLS and a certificate of an authority",
+        example: "insecure-registries = [\"registry.lan:5000\"]",
+        text: "Registries that are spoken to without TLS, or with a certificate that nobody \
+               vouches for: whoever is on the way can change their images. `[ca]` is the better \
+               way.",
+    },
+    Key {
+        path: "kernel.modules",
+        shape: Shape::List,
+        expected: "a list of names out of bonding, cdc_acm, ch341, cifs, cp210x, dummy, ftdi_sio, \
+                   i2c_dev, ip_vs, ipvlan, macvlan, nfsv4, pl2303, tun, vxlan, wireguard",
+        default: "what the devices and containers that are found ask for",
+        example: "modules = [\"wireguard\"]",
+        text: "Modules of the kernel that are loaded at the start, for containers that need them \
+               and may not load them.",
+    },
+    Key {
+        path: "logs.persistent",
+        shape: Shape::Switch,
+        expected: "true or false",
+        default: "`false`: what was said since the start is in memory, and gone with it",
+        example: "persistent = true",
+        text: "Whether the log is kept on the data partition as well: see \
+               [logs.md](logs.md).",
+    },
+    Key {
+        path: "logs.most-mb",
+        shape: Shape::Number,
+        expected: "a number from 1 to 1024",
+        default: "`16`",
+        example: "most-mb = 64",
+        text: "Megabytes (10⁶ bytes) that the kept log takes at most; the oldest lines go first.",
+    },
+    Key {
+        path: "memory.zram-percent",
+        shape: Shape::Number,
+        expected: "a number from 0 to 100",
+        default: "`25`",
+        example: "zram-percent = 50",
+        text: "How much content of memory may be moved into compressed memory (zram) when memory \
+               is short, in hundredths of all memory. It takes about a third of that when it is \
+               full, and next to nothing until then. 0 switches it off.",
     },
     Key {
         path: "update.source",
@@ -304,6 +379,12 @@ pub const KEYS: &[Key] = &[
                [data.md](data.md#reset).",
     },
 ];
+
+/// What the kept log may take, in megabytes.
+pub const LOG_LIMITS_MB: (u32, u32) = (1, 1024);
+
+/// How much of all memory may be compressed, in hundredths.
+pub const ZRAM_LIMITS_PERCENT: (u32, u32) = (0, 100);
 
 /// The numbers that a Wi-Fi network may be preferred by.
 pub const WIFI_PRIORITY: (u32, u32) = (0, 100);

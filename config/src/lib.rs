@@ -21,8 +21,10 @@ use core::net::IpAddr;
 pub mod certificate;
 pub mod check;
 pub mod edit;
+pub mod engine;
 pub mod import;
 pub mod keys;
+pub mod modules;
 pub mod network;
 pub mod problem;
 pub mod proxy;
@@ -44,7 +46,8 @@ mod read;
 mod tests;
 
 pub use certificate::Certificate;
-pub use network::{Address, Interface};
+pub use engine::Engine;
+pub use network::{Address, Interface, Vlan};
 pub use problem::{Problem, Problems};
 pub use proxy::Proxy;
 pub use ssh::PublicKey;
@@ -70,6 +73,7 @@ pub struct Config {
     hostname: Option<String>,
     name_servers: Vec<IpAddr>,
     interfaces: Vec<Interface>,
+    vlans: Vec<Vlan>,
     wifi_country: Option<String>,
     wifi: Vec<Wifi>,
     time_zone: Option<&'static str>,
@@ -79,6 +83,12 @@ pub struct Config {
     health_window_s: Option<u32>,
     ssh_keys: Vec<PublicKey>,
     console_image: Option<String>,
+    serial_shell: bool,
+    engine: Engine,
+    modules: Vec<&'static str>,
+    keeps_logs: bool,
+    most_log_mb: Option<u32>,
+    zram_percent: Option<u32>,
     update: Update,
     reset_by_power_cycles: bool,
     sysctls: Vec<(&'static str, u32)>,
@@ -103,6 +113,11 @@ impl Config {
     /// Interfaces with fixed addresses; all others ask the network.
     pub fn interfaces(&self) -> &[Interface] {
         &self.interfaces
+    }
+
+    /// Virtual networks on the cables of interfaces.
+    pub fn vlans(&self) -> &[Vlan] {
+        &self.vlans
     }
 
     /// The country whose rules for radio hold, if the owner said where the device is.
@@ -163,6 +178,36 @@ impl Config {
     /// The container image that a login opens, if the owner chose one.
     pub fn console_image(&self) -> Option<&str> {
         self.console_image.as_deref()
+    }
+
+    /// Whether whoever reaches the serial console may open a shell there.
+    pub fn serial_shell(&self) -> bool {
+        self.serial_shell
+    }
+
+    /// What the engine is told.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Modules of the kernel to load.
+    pub fn modules(&self) -> &[&'static str] {
+        &self.modules
+    }
+
+    /// Whether the log is kept on the data partition.
+    pub fn keeps_logs(&self) -> bool {
+        self.keeps_logs
+    }
+
+    /// Bytes that the kept log takes at most.
+    pub fn most_log_bytes(&self) -> u64 {
+        u64::from(self.most_log_mb.unwrap_or(16)).saturating_mul(1_000_000)
+    }
+
+    /// How much of all memory may be compressed, in hundredths.
+    pub fn zram_percent(&self) -> u32 {
+        self.zram_percent.unwrap_or(25)
     }
 
     /// Where updates come from, and what is done with them.

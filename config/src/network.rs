@@ -40,6 +40,50 @@ impl Interface {
     }
 }
 
+/// A virtual network of its own on the cable of an interface (IEEE 802.1Q).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    pub(crate) interface: String,
+    pub(crate) id: u16,
+}
+
+impl Vlan {
+    /// The interface whose cable it is on.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Its number, 1 to 4094.
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+}
+
+/// The name of the interface that leads into it.
+impl fmt::Display for Vlan {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}", self.interface, self.id)
+    }
+}
+
+/// Reads `eth0.10`; an error is one clause.
+pub(crate) fn vlan(name: &str) -> Result<Vlan, String> {
+    interface_name(name)?;
+    let Some((interface, number)) = name.rsplit_once('.') else {
+        return Err(format!("`{name}` lacks the number of the virtual network, as in {name}.10"));
+    };
+    if interface.is_empty() || interface.contains('.') {
+        return Err(format!("`{interface}` is no interface with a cable"));
+    }
+    // The kernel itself writes no zeroes in front.
+    let id = number.parse::<u16>().ok().filter(|id| id.to_string() == number);
+    match id {
+        // 0 and 4095 are reserved (802.1Q, table 9-2).
+        Some(id @ 1..=4094) => Ok(Vlan { interface: interface.to_string(), id }),
+        _ => Err(format!("`{number}` is no number of a virtual network: 1 to 4094")),
+    }
+}
+
 /// An address of a host and the length of its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address<Ip> {

@@ -16,9 +16,11 @@ impl fmt::Display for Config {
                 self.ssh_keys.iter().map(|key| format!("    \"{key}\",\n")).collect();
             format!("[ssh]\nkeys = [\n{keys}]\n")
         });
-        let image = self.console_image.as_ref();
-        let console = image.map(|image| format!("[console]\nimage = {}\n", quoted(image)));
+        let console = console(self);
         let health = self.health_window_s.map(|s| format!("[health]\nwindow-s = {s}\n"));
+        let percent = self.zram_percent;
+        let memory = percent.map(|percent| format!("[memory]\nzram-percent = {percent}\n"));
+        let kept = engine(self).into_iter().chain(logs(self)).chain(memory);
         let update = update(&self.update);
         let cycles = self.reset_by_power_cycles;
         let reset = cycles.then(|| "[reset]\npower-cycles = true\n".into());
@@ -31,7 +33,7 @@ impl fmt::Display for Config {
         let first = hostname.into_iter().chain(network);
         let interfaces = self.interfaces.iter().map(interface);
         let wifi = self.wifi.iter().map(wifi);
-        let last = time.chain(ssh).chain(console).chain(health).chain(update);
+        let last = time.chain(ssh).chain(console).chain(health).chain(kept).chain(update);
         let last = last.chain(reset).chain(sysctls);
         let parts: Vec<String> = first.chain(interfaces).chain(wifi).chain(last).collect();
         // An empty file would not be read back: it is what a lost write leaves.
@@ -49,6 +51,7 @@ fn network(config: &Config) -> Option<String> {
     if let Some(country) = &config.wifi_country {
         lines.push_str(&format!("wifi-country = {}\n", quoted(country)));
     }
+    lines.extend(list("vlans", &config.vlans));
     (!lines.is_empty()).then(|| format!("[network]\n{lines}"))
 }
 
@@ -109,6 +112,31 @@ fn interface(interface: &Interface) -> String {
         Some(router) => format!("{text}router = {}\n", quoted(router)),
         None => text,
     }
+}
+
+fn console(config: &Config) -> Option<String> {
+    let image = config.console_image.as_ref();
+    let image = image.map(|image| format!("image = {}\n", quoted(image)));
+    let serial = config.serial_shell.then(|| String::from("serial = true\n"));
+    let lines: String = image.into_iter().chain(serial).collect();
+    (!lines.is_empty()).then(|| format!("[console]\n{lines}"))
+}
+
+fn engine(config: &Config) -> Option<String> {
+    let mirrors = list("registry-mirrors", &config.engine.mirrors);
+    let insecure = list("insecure-registries", &config.engine.insecure);
+    let lines: String = mirrors.into_iter().chain(insecure).collect();
+    let engine = (!lines.is_empty()).then(|| format!("[engine]\n{lines}"));
+    let modules = list("modules", &config.modules).map(|line| format!("[kernel]\n{line}"));
+    let tables: Vec<String> = engine.into_iter().chain(modules).collect();
+    (!tables.is_empty()).then(|| tables.join("\n"))
+}
+
+fn logs(config: &Config) -> Option<String> {
+    let persistent = config.keeps_logs.then(|| String::from("persistent = true\n"));
+    let most = config.most_log_mb.map(|most| format!("most-mb = {most}\n"));
+    let lines: String = persistent.into_iter().chain(most).collect();
+    (!lines.is_empty()).then(|| format!("[logs]\n{lines}"))
 }
 
 fn update(update: &Update) -> Option<String> {

@@ -11,13 +11,14 @@ use core::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::network::{self, Address, Interface};
+use crate::network::{self, Address, Interface, Vlan};
 use crate::problem::{Problem, Problems};
 use crate::ssh::{self, PublicKey};
 use crate::update::{self, Update};
 use crate::wifi;
 use crate::{Config, keys, suggest, sysctls};
 
+mod host;
 mod outside;
 mod wireless;
 
@@ -75,8 +76,12 @@ impl<'t> Reader<'t> {
                 "proxy" => self.proxy(value, &mut config.proxy),
                 "ca" => config.certificates = self.certificates(value),
                 "ssh" => config.ssh_keys = self.ssh(value),
-                "console" => config.console_image = self.console(value),
+                "console" => self.console(value, &mut config),
                 "health" => config.health_window_s = self.health(value),
+                "engine" => self.engine(value, &mut config.engine),
+                "kernel" => config.modules = self.kernel(value),
+                "logs" => self.logs(value, &mut config),
+                "memory" => config.zram_percent = self.memory(value),
                 "update" => self.update(value, &mut config.update),
                 "reset" => config.reset_by_power_cycles = self.reset(value),
                 keys::SYSCTL => self.sysctls(value, &mut config),
@@ -193,34 +198,6 @@ impl<'t> Reader<'t> {
         keys
     }
 
-    fn console(&mut self, value: &Value<'t>) -> Option<String> {
-        let table = self.table("console", value)?;
-        let known = self.known("console", table);
-        let (_, image) = known.into_iter().next()?;
-        self.parsed("console.image", image, |name| {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"./:@_-".contains(&byte);
-            let good = (1..=255).contains(&name.len()) && name.bytes().all(plain);
-            match good && name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
-                true => Ok(name.to_owned()),
-                false => Err("no name of an image".to_owned()),
-            }
-        })
-    }
-
-    fn health(&mut self, value: &Value<'t>) -> Option<u32> {
-        let table = self.table("health", value)?;
-        let known = self.known("health", table);
-        let (_, window) = known.into_iter().find(|(name, _)| *name == "window-s")?;
-        self.number(window, keys::HEALTH_WINDOW_S)
-    }
-
-    fn reset(&mut self, value: &Value<'t>) -> bool {
-        let Some(table) = self.table("reset", value) else { return false };
-        let known = self.known("reset", table);
-        let found = known.into_iter().find(|(name, _)| *name == "power-cycles");
-        found.is_some_and(|(_, value)| self.switch("reset.power-cycles", value))
-    }
-
     fn switch(&mut self, path: &str, value: &Value<'t>) -> bool {
         match value.get_ref() {
             DeValue::Boolean(switch) => *switch,
@@ -263,6 +240,7 @@ impl<'t> Reader<'t> {
                 "wifi-country" => {
                     config.wifi_country = self.parsed("network.wifi-country", value, wifi::country);
                 }
+                "vlans" => config.vlans = self.vlans(value),
                 "interface" => config.interfaces = self.interfaces(value),
                 "wifi" => config.wifi = self.wifi(value),
                 _ => {}
@@ -297,16 +275,31 @@ impl<'t> Reader<'t> {
         most: usize,
         parse: fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        let Some(list) = self.list(path, value, most, "addresses") else { return Vec::new() };
-        let mut servers = Vec::new();
+        self.different(path, value, (most, "addresses"), parse)
+    }
+
+    /// A list of at least one and at most so many things, none of them twice.
+    fn different<T: PartialEq + core::fmt::Display>(
+        &mut self,
+        path: &str,
+        value: &Value<'t>,
+        (most, what): (usize, &str),
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let Some(list) = self.list(path, value, most, what) else { return Vec::new() };
+        let mut things = Vec::new();
         for value in list {
-            let Some(server) = self.parsed(path, value, parse) else { continue };
-            if servers.contains(&server) {
-                self.wrong(value.span(), path, format!("{server} is there twice"));
+            let Some(thing) = self.parsed(path, value, parse) else { continue };
+            if things.contains(&thing) {
+                self.wrong(value.span(), path, format!("{thing} is there twice"));
             }
-            servers.push(server);
+            things.push(thing);
         }
-        servers
+        things
+    }
+
+    fn vlans(&mut self, value: &Value<'t>) -> Vec<Vlan> {
+        self.different("network.vlans", value, (32, "names"), network::vlan)
     }
 
     /// The tables of a list of them, one for each `what`.

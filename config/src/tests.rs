@@ -17,6 +17,7 @@ hostname = "kiosk-7"
 [network]
 dns = ["192.168.1.1", "2620:fe::fe"]
 wifi-country = "DE"
+vlans = ["enp1s0.7", "eth0.4094"]
 
 [[network.interface]]
 name = "eth0"
@@ -67,9 +68,24 @@ keys = [
 
 [console]
 image = "docker.io/library/debian:13"
+serial = true
 
 [health]
 window-s = 120
+
+[engine]
+registry-mirrors = ["https://mirror.example.org"]
+insecure-registries = ["registry.lan:5000"]
+
+[kernel]
+modules = ["wireguard", "tun"]
+
+[logs]
+persistent = true
+most-mb = 64
+
+[memory]
+zram-percent = 50
 
 [update]
 source = "http://updates.example.org/iota/"
@@ -120,6 +136,7 @@ fn a_file_with_every_key_is_read_and_printed() {
         [network]
         dns = ["192.168.1.1", "2620:fe::fe"]
         wifi-country = "DE"
+        vlans = ["enp1s0.7", "eth0.4094"]
 
         [[network.interface]]
         name = "eth0"
@@ -170,9 +187,24 @@ fn a_file_with_every_key_is_read_and_printed() {
 
         [console]
         image = "docker.io/library/debian:13"
+        serial = true
 
         [health]
         window-s = 120
+
+        [engine]
+        registry-mirrors = ["https://mirror.example.org"]
+        insecure-registries = ["registry.lan:5000"]
+
+        [kernel]
+        modules = ["wireguard", "tun"]
+
+        [logs]
+        persistent = true
+        most-mb = 64
+
+        [memory]
+        zram-percent = 50
 
         [update]
         source = "http://updates.example.org/iota"
@@ -319,6 +351,26 @@ fn mistakes_about_addresses_are_named() {
 }
 
 #[test]
+fn mistakes_about_virtual_networks_are_named() {
+    check(
+        r#"
+[network]
+vlans = ["eth0", "eth0.0", "eth0.4095", "eth0.010", "eth0.1.2", ".5", "docker0.5", "a.1", "a.1", 7]
+"#,
+        expect![[r#"
+            line 3, column 10: `eth0` lacks the number of the virtual network, as in eth0.10; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094
+            line 3, column 18: `0` is no number of a virtual network: 1 to 4094; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094
+            line 3, column 28: `4095` is no number of a virtual network: 1 to 4094; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094
+            line 3, column 41: `010` is no number of a virtual network: 1 to 4094; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094
+            line 3, column 53: `eth0.1` is no interface with a cable; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094
+            line 3, column 65: `.5` cannot name an interface; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094
+            line 3, column 71: `docker0.5` belongs to the system or its engine; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094
+            line 3, column 91: a.1 is there twice; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094
+            line 3, column 98: a number, not a string; expected a list of 1 to 32 names such as "eth0.10": an interface, a dot, and a number from 1 to 4094"#]],
+    );
+}
+
+#[test]
 fn interfaces_do_not_share_names_or_addresses() {
     check(
         r#"
@@ -428,7 +480,7 @@ fn a_problem_shows_its_line_without_what_would_control_a_terminal() {
         iota.toml:2:1: `ä` is not a key
           2 | "ä" = 1
             | ^
-        hint: there are hostname, network, time, proxy, ca, ssh, console, health, update, reset, sysctl
+        hint: there are hostname, network, time, proxy, ca, ssh, console, health, engine, kernel, logs, memory, update, reset, sysctl
     "#]]
     .assert_eq(&rendered("hostname = 5\n\"ä\" = 1\n"));
     expect![[r#"

@@ -139,6 +139,7 @@ impl Config {
         add("hostname".into(), self.hostname.iter().cloned().collect());
         add("network.dns".into(), texts(&self.name_servers));
         add("network.wifi-country".into(), self.wifi_country.iter().cloned().collect());
+        add("network.vlans".into(), texts(&self.vlans));
         for interface in &self.interfaces {
             let path = |name: &str| format!("network.interface.{}.{name}", interface.name);
             add(path("address"), addresses(interface));
@@ -160,7 +161,16 @@ impl Config {
         add("ca.certificates".into(), texts(&self.certificates));
         add("ssh.keys".into(), texts(&self.ssh_keys));
         add("console.image".into(), self.console_image.iter().cloned().collect());
+        let serial = self.serial_shell.then(|| "true".to_string());
+        add("console.serial".into(), serial.into_iter().collect());
         add("health.window-s".into(), texts(self.health_window_s.as_slice()));
+        add("engine.registry-mirrors".into(), self.engine.mirrors.clone());
+        add("engine.insecure-registries".into(), self.engine.insecure.clone());
+        add("kernel.modules".into(), texts(&self.modules));
+        let persistent = self.keeps_logs.then(|| "true".to_string());
+        add("logs.persistent".into(), persistent.into_iter().collect());
+        add("logs.most-mb".into(), texts(self.most_log_mb.as_slice()));
+        add("memory.zram-percent".into(), texts(self.zram_percent.as_slice()));
         let update = &self.update;
         add("update.source".into(), update.source.iter().cloned().collect());
         add("update.channel".into(), update.channel.iter().cloned().collect());

@@ -2,7 +2,7 @@
 
 use alloc::borrow::ToOwned as _;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use super::node::{Entry, Node, Value};
@@ -143,6 +143,26 @@ impl<'a> Draft<'a> {
                 self.note(item.at, "more than 3 name servers", "");
             }
         }
+    }
+
+    /// A virtual network: what it is called there is between its own lines, here it is named by
+    /// cable and number. Without both nothing is known of it.
+    pub(super) fn vlan(&mut self, entry: &Entry) -> Option<String> {
+        let part = |key| entry.value.get(key).and_then(Node::text);
+        let Some((link, id)) = part("link").zip(part("id")) else {
+            self.note(entry.at, "a VLAN without `link` and `id`", "");
+            return None;
+        };
+        match network::vlan(&format!("{link}.{id}")) {
+            Ok(vlan) if self.config.vlans.len() < 32 => {
+                let name = vlan.to_string();
+                add_once(&mut self.config.vlans, vlan, 32);
+                return Some(name);
+            }
+            Ok(_) => self.note(entry.at, "more than 32 VLANs", ""),
+            Err(why) => self.note(entry.at, &why, ""),
+        }
+        None
     }
 
     /// The time zone.

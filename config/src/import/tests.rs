@@ -86,6 +86,28 @@ fn fixed_addresses_of_version_2_are_taken_with_router_and_name_servers() {
 }
 
 #[test]
+fn a_vlan_of_version_2_is_named_by_its_cable_and_number() {
+    let network = "version: 2\nethernets:\n  eth0: {dhcp4: true}\nvlans:\n\
+        \x20 office:\n    id: 10\n    link: eth0\n    addresses: [10.0.0.2/8]\n\
+        \x20 eth0.20: {id: 20, link: eth0, dhcp4: true}\n\
+        \x20 none: {id: 5000, link: eth0}\n  lost: {id: 7}\n";
+    let (text, findings) = read(&[(Name::NetworkConfig, network)]);
+    assert_eq!(
+        text,
+        "[network]\nvlans = [\"eth0.10\", \"eth0.20\"]\n\n[[network.interface]]\n\
+        name = \"eth0.10\"\naddress = [\"10.0.0.2/8\"]\n"
+    );
+    assert_eq!(
+        findings,
+        [
+            "network-config, line 10, column 3: `5000` is no number of a virtual network: \
+             1 to 4094",
+            "network-config, line 11, column 3: a VLAN without `link` and `id`",
+        ]
+    );
+}
+
+#[test]
 fn version_1_is_read_with_masks_and_with_lengths() {
     let network = "version: 1\nconfig:\n- type: physical\n  name: eth0\n\
         \x20 mac_address: '00:11:22:33:44:55'\n\

@@ -1,9 +1,12 @@
-//! The tables about what is around a device: time, proxies, authorities.
+//! The tables about what is around a device: time, proxies, authorities, registries; and modules.
 
+use alloc::format;
 use alloc::vec::Vec;
 
 use super::{Reader, Value};
 use crate::certificate::{self, Certificate};
+use crate::engine::{self, Engine};
+use crate::modules::{self, MODULES};
 use crate::proxy::{self, Proxy};
 use crate::{Config, time, zone};
 
@@ -33,6 +36,30 @@ impl<'t> Reader<'t> {
                 _ => {}
             }
         }
+    }
+
+    pub(super) fn engine(&mut self, value: &Value<'t>, to: &mut Engine) {
+        let Some(table) = self.table("engine", value) else { return };
+        for (name, value) in self.known("engine", table) {
+            let path = format!("engine.{name}");
+            match name {
+                "registry-mirrors" => {
+                    to.mirrors = self.servers(&path, value, 4, engine::mirror);
+                }
+                "insecure-registries" => {
+                    to.insecure =
+                        self.different(&path, value, (16, "registries"), engine::registry);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn kernel(&mut self, value: &Value<'t>) -> Vec<&'static str> {
+        let Some(table) = self.table("kernel", value) else { return Vec::new() };
+        let known = self.known("kernel", table);
+        let Some((_, value)) = known.into_iter().next() else { return Vec::new() };
+        self.different("kernel.modules", value, (MODULES.len(), "names"), modules::module)
     }
 
     pub(super) fn certificates(&mut self, value: &Value<'t>) -> Vec<Certificate> {

@@ -12,7 +12,14 @@ pub(super) fn read(draft: &mut Draft<'_>, root: &Node) {
             "version" | "renderer" => {}
             "ethernets" | "wifis" => {
                 for interface in draft.entries(&entry.value, &entry.key) {
-                    one(draft, interface);
+                    one(draft, interface, name(interface));
+                }
+            }
+            "vlans" => {
+                for vlan in draft.entries(&entry.value, "vlans") {
+                    if let Some(name) = draft.vlan(vlan) {
+                        one(draft, vlan, Ok(&name));
+                    }
                 }
             }
             _ => leftover(draft, entry),
@@ -20,7 +27,7 @@ pub(super) fn read(draft: &mut Draft<'_>, root: &Node) {
     }
 }
 
-fn one(draft: &mut Draft<'_>, interface: &Entry) {
+fn one(draft: &mut Draft<'_>, interface: &Entry, name: Result<&str, &'static str>) {
     let mut fixed = Fixed::default();
     for entry in draft.entries(&interface.value, "an interface") {
         let value = &entry.value;
@@ -28,6 +35,8 @@ fn one(draft: &mut Draft<'_>, interface: &Entry) {
             // Asking the network is what every interface does, and nothing waits for one.
             "dhcp4" | "dhcp6" | "optional" | "accept-ra" if value.truth().is_some() => {}
             "match" => {}
+            // Of a VLAN, which has been read.
+            "id" | "link" if interface.value.get("link").is_some() => {}
             "addresses" => addresses(draft, &mut fixed, value),
             "gateway4" | "gateway6" => fixed.router(draft, value),
             "routes" => routes(draft, &mut fixed, value),
@@ -41,7 +50,7 @@ fn one(draft: &mut Draft<'_>, interface: &Entry) {
             _ => leftover(draft, entry),
         }
     }
-    fixed.finish(draft, interface.at, name(interface));
+    fixed.finish(draft, interface.at, name);
 }
 
 /// A plain name to match is the interface's; anything else is not known before a device starts.
