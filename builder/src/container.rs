@@ -1,10 +1,10 @@
 //! Containers that an image carries: `rootfs/containers/*.toml`, checked once, made into an image
 //! archive in the root and an entry of the system description.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ondisk::system::Publish;
+use ondisk::system::{Again, Publish};
 use serde::Deserialize;
 
 use crate::board::{Architecture, toml_message};
@@ -33,6 +33,15 @@ pub struct Definition {
     /// Ports as `HOST:CONTAINER`.
     #[serde(default)]
     pub publish: Vec<String>,
+    /// Containers that are started before it.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// Containers that are started after it.
+    #[serde(default)]
+    pub before: Vec<String>,
+    /// What becomes of it when it ends.
+    #[serde(default)]
+    pub restart: Restart,
     /// When it is started.
     #[serde(default)]
     pub start: Start,
@@ -73,6 +82,73 @@ pub enum Start {
     OnDemand,
 }
 
+/// What becomes of a container that ended.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Restart {
+    /// It is started again; a system without it is not well.
+    #[default]
+    Always,
+    /// It is started again unless it ended with status 0.
+    OnFailure,
+    /// It does its work once for each start of the system.
+    Never,
+}
+
+impl From<Restart> for Again {
+    fn from(restart: Restart) -> Self {
+        match restart {
+            Restart::Always => Self::Always,
+            Restart::OnFailure => Self::OnFailure,
+            Restart::Never => Self::Never,
+        }
+    }
+}
+
+/// Entries of the system description, each below those that it comes after; as they came otherwise.
+///
+/// Errors: a name that no container has; an order that goes round in a circle.
+pub fn entries(definitions: &[Definition]) -> Result<Vec<ondisk::system::Container>> {
+    let order = order(definitions)?;
+    let mut entries: Vec<ondisk::system::Container> = Vec::new();
+    while entries.len() < definitions.len() {
+        let is_there = |name: &str| entries.iter().any(|entry| entry.name == name);
+        let others = |it: &Definition| order.get(&*it.name).into_iter().flatten().copied();
+        let is_next = |it: &&Definition| !is_there(&it.name) && others(it).all(is_there);
+        let Some(next) = definitions.iter().find(is_next) else {
+            let left = definitions.iter().filter(|it| !is_there(&it.name));
+            let names: Vec<&str> = left.map(|it| &*it.name).collect();
+            return Err(Error::new(format!(
+                "containers wait for each other: {}",
+                names.join(", ")
+            ))
+            .hint("take one `after` or `before` out of rootfs/containers/"));
+        };
+        let after = others(next).map(str::to_owned).collect();
+        entries.push(ondisk::system::Container { after, ..next.entry()? });
+    }
+    Ok(entries)
+}
+
+/// Those that each container comes after, whoever of the two says so.
+fn order(definitions: &[Definition]) -> Result<BTreeMap<&str, BTreeSet<&str>>> {
+    let mut order: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for Definition { name, after, before, .. } in definitions {
+        for (key, other) in
+            after.iter().map(|it| ("after", it)).chain(before.iter().map(|it| ("before", it)))
+        {
+            if !definitions.iter().any(|it| it.name == *other) {
+                return Err(Error::new(format!(
+                    "rootfs/containers/{name}.toml: {key}: there is no container `{other}`"
+                )));
+            }
+            let (later, earlier) = if key == "after" { (name, other) } else { (other, name) };
+            order.entry(later).or_default().insert(earlier);
+        }
+    }
+    Ok(order)
+}
+
 impl Definition {
     /// Checks the text of `rootfs/containers/NAME.toml`.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
@@ -86,8 +162,8 @@ impl Definition {
         Ok(definition)
     }
 
-    /// What the agent runs.
-    pub fn entry(&self) -> Result<ondisk::system::Container> {
+    /// What the agent runs, without its place among the others.
+    fn entry(&self) -> Result<ondisk::system::Container> {
         let image = match &self.image {
             Image::Own(_) => &self.name,
             Image::Of(other) => other,
@@ -99,6 +175,8 @@ impl Definition {
             environment: Vec::new(),
             network: self.network.clone(),
             publish: self.publish.iter().map(|ports| publish(ports)).collect::<Result<_>>()?,
+            after: Vec::new(),
+            again: self.restart.into(),
             on_demand: self.start == Start::OnDemand,
         })
     }
@@ -183,6 +261,36 @@ mod tests {
         let console = Definition::parse(CONSOLE, "console").unwrap().entry().unwrap();
         let hello = Definition::parse(HELLO, "hello").unwrap().entry().unwrap();
         assert_eq!((console.image, console.on_demand), (hello.image, true));
+    }
+
+    fn named(name: &str, more: &str) -> Definition {
+        let head = format!("name = \"{name}\"\nreason = \"a test\"\nimage.of = \"hello\"\n");
+        Definition::parse(&format!("{head}network = \"none\"\n{more}"), name).unwrap()
+    }
+
+    #[test]
+    fn containers_are_listed_below_those_that_they_come_after() {
+        let all = [
+            named("a", "after = [\"c\"]\nrestart = \"never\""),
+            named("b", "before = [\"c\"]"),
+            named("c", ""),
+        ];
+        let entries = entries(&all).unwrap();
+        let listed: Vec<(&str, &[String])> =
+            entries.iter().map(|it| (&*it.name, &*it.after)).collect();
+        assert_eq!(listed, [("b", &[][..]), ("c", &["b".to_owned()]), ("a", &["c".to_owned()])]);
+        assert_eq!((entries[2].again, entries[0].again), (Again::Never, Again::Always));
+    }
+
+    #[test]
+    fn an_order_without_a_beginning_is_refused_by_name() {
+        let error = |all: &[Definition]| entries(all).unwrap_err().to_string();
+        let circle = [named("a", "after = [\"b\"]"), named("b", "after = [\"a\"]"), named("c", "")];
+        assert_eq!(error(&circle), "containers wait for each other: a, b");
+        for (key, line) in [("before", "before = [\"x\"]"), ("after", "after = [\"x\"]")] {
+            let expected = format!("rootfs/containers/a.toml: {key}: there is no container `x`");
+            assert_eq!(error(&[named("a", line)]), expected);
+        }
     }
 
     #[test]

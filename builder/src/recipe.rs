@@ -6,7 +6,7 @@ use ondisk::trust::Trust;
 
 use crate::assemble::{self, Package};
 use crate::board::Board;
-use crate::container::Image;
+use crate::container::{self, Image};
 use crate::definitions::Definitions;
 use crate::elf::{self, Providers};
 use crate::error::{Context, Error, Result};
@@ -138,15 +138,14 @@ fn identity(board: &Board, version: &str) -> Result<Vec<(TreePath, Node)>> {
 /// The containers' archives and the system description that names them.
 fn system(definitions: &Definitions, packages: &[Unpacked]) -> Result<Vec<(TreePath, Node)>> {
     let mut nodes = Vec::new();
-    let mut containers = Vec::new();
     for definition in &definitions.containers {
         if let Image::Own(image) = &definition.image {
             let found = packages.iter().find(|package| *package.name == *image.package);
             let files: &Files = found.map_or(&[], |package| &package.entries);
             nodes.push(image.make(&definition.name, files, definitions.board.architecture)?);
         }
-        containers.push(definition.entry()?);
     }
+    let containers = container::entries(&definitions.containers)?;
     let (led, engine) = (definitions.board.led.as_ref(), Some(&definitions.engine));
     let system: System = definitions.host.describe(led, engine, &containers)?;
     let text = system.encode().context(|| "the system description is not valid".to_owned())?;

@@ -31,6 +31,27 @@ impl Digest {
     }
 }
 
+/// The hash of bytes that come in pieces.
+#[derive(Clone, Debug, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Of nothing so far.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next piece.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all pieces.
+    pub fn digest(self) -> Digest {
+        Digest(self.0.finalize().into())
+    }
+}
+
 /// All 64 digits, or as many as the precision asks for.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -74,6 +95,13 @@ fn nibble(digit: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_have_the_hash_of_the_whole() {
+        let mut hasher = Hasher::new();
+        [&b"ab"[..], b"", b"c"].iter().for_each(|piece| hasher.add(piece));
+        assert_eq!(hasher.digest(), Digest::of(b"abc"));
+    }
 
     #[test]
     fn the_digest_of_abc_is_the_one_of_the_standard() {

@@ -50,6 +50,11 @@
 //!   environment TERM=dumb
 //!   network none
 //!   publish 8080:80
+//! container report
+//!   image /usr/share/iota/images/hello.tar
+//!   network none
+//!   after hello                        a container above; it has been started before this one is
+//!   restart on-failure                 or: never. Always, if nothing is said
 //! container console
 //!   image /usr/share/iota/images/hello.tar
 //!   network host
@@ -306,8 +311,24 @@ pub struct Container {
     pub network: String,
     /// Ports of the host that lead into the container.
     pub publish: Vec<Publish>,
+    /// Containers above that have been started before this one is.
+    pub after: Vec<String>,
+    /// What the engine does when it ends.
+    pub again: Again,
     /// Started when somebody wants it, not with the system.
     pub on_demand: bool,
+}
+
+/// What becomes of a container that ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    /// It is started again, and a system without it is not well.
+    #[default]
+    Always,
+    /// It is started again unless it ended with status 0.
+    OnFailure,
+    /// It has done its work, once for each start of the system.
+    Never,
 }
 
 /// A TCP port of the host that leads into a container.

@@ -22,6 +22,7 @@ use crate::host::signals;
 use crate::host::tools::Tools;
 
 mod commands;
+mod plug;
 mod qmp;
 mod raspberry_pi;
 
@@ -41,6 +42,8 @@ pub struct Options {
     pub read_only: bool,
     /// A raw image of a USB stick that is plugged in from the start. It stays as it is.
     pub stick: Option<PathBuf>,
+    /// USB, for what is plugged in later ([`Machine::plug_network`]); with a stick there is one.
+    pub usb: bool,
     /// Memory in MiB.
     pub memory_mib: u32,
     /// Processors.
@@ -76,6 +79,7 @@ impl Options {
             persist: false,
             read_only: false,
             stick: None,
+            usb: false,
             memory_mib: 1024,
             processors: 2,
             forwards: Vec::new(),
@@ -342,10 +346,13 @@ fn arguments(options: &Options, firmware: Option<&Path>, directory: &Path) -> Re
     add(&disk.iter().map(String::as_str).collect::<Vec<_>>());
     // Whatever else is plugged in: the firmware starts what is on this one.
     add(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+    if options.usb || options.stick.is_some() {
+        add(&["-device", "qemu-xhci"]);
+    }
     if let Some(stick) = &options.stick {
         let drive = "if=none,id=stick,format=raw,snapshot=on,cache=unsafe";
         add(&["-drive", &format!("{drive},file={}", value(stick)?)]);
-        add(&["-device", "qemu-xhci", "-device", "usb-storage,drive=stick,removable=on"]);
+        add(&["-device", "usb-storage,drive=stick,removable=on"]);
     }
     add(&["-netdev", &network(options)]);
     // No boot program for the card: the machine boots from its disk alone.

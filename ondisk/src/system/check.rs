@@ -132,6 +132,13 @@ impl Container {
         if earlier.iter().any(|container| container.name == self.name) {
             return Err(fault(format!("container {}: the name is taken", self.name)));
         }
+        let is_started = |name: &String| earlier.iter().any(|it| it.name == *name && !it.on_demand);
+        if let Some(name) = self.after.iter().find(|name| !is_started(name)) {
+            return Err(fault(format!("no container `{name}` is started before it")));
+        }
+        if self.on_demand && (!self.after.is_empty() || self.again != Again::Always) {
+            return Err(fault("a container that waits for somebody has no order and no restart"));
+        }
         check_path(&self.image)?;
         self.arguments.iter().try_for_each(|value| check_text("argument", value))?;
         check_environment(&self.environment)?;

@@ -233,6 +233,8 @@ impl Container {
             environment: Vec::new(),
             network: "none".to_owned(),
             publish: Vec::new(),
+            after: Vec::new(),
+            again: Again::Always,
             on_demand: false,
         }
     }
@@ -248,6 +250,9 @@ impl Container {
                 let publish = Publish { host: number(host)?, container: number(container)? };
                 self.publish.push(publish);
             }
+            "after" => self.after.push(value.to_owned()),
+            "restart" if value == "on-failure" => self.again = Again::OnFailure,
+            "restart" if value == "never" => self.again = Again::Never,
             "start" if value == "on-demand" => self.on_demand = true,
             _ => return Ok(false),
         }

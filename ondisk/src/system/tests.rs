@@ -61,6 +61,11 @@ container hello
   environment TERM=dumb
   network none
   publish 8080:80
+container report
+  image /usr/share/iota/images/hello.tar
+  network none
+  after hello
+  restart on-failure
 container console
   image /usr/share/iota/images/hello.tar
   network host
@@ -85,7 +90,9 @@ fn a_description_survives_the_way_through_its_text() {
     assert_eq!(system.led.unwrap().safe.to_string(), "timer delay_on=1000 delay_off=1000");
     assert_eq!(system.engine.unwrap().socket, "/run/docker.sock");
     assert_eq!(system.containers[0].publish, [Publish { host: 8080, container: 80 }]);
-    assert!(!system.containers[0].on_demand && system.containers[1].on_demand);
+    assert!(!system.containers[0].on_demand && system.containers[2].on_demand);
+    assert_eq!(system.containers[1].after, ["hello"]);
+    assert_eq!(system.containers[1].again, Again::OnFailure);
 }
 
 #[test]
@@ -119,7 +126,7 @@ fn a_damaged_description_is_refused_with_its_line() {
             "output syslog",
             "line 29: output goes to console, log or verbatim, not `syslog`",
         ),
-        ("start on-demand", "start later", "line 62: `start` does not belong here"),
+        ("start on-demand", "start later", "line 67: `start` does not belong here"),
         ("publish 8080:80", "publish 8080:65536", "line 58: `65536` is not a number in range"),
     ] {
         refused(from, to, expected);

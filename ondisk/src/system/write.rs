@@ -84,6 +84,12 @@ impl Container {
         for Publish { host, container } in &self.publish {
             line(text, "  publish ", format_args!("{host}:{container}"));
         }
+        self.after.iter().for_each(|value| line(text, "  after ", value));
+        match self.again {
+            Again::Always => {}
+            Again::OnFailure => line(text, "  restart ", "on-failure"),
+            Again::Never => line(text, "  restart ", "never"),
+        }
         if self.on_demand {
             line(text, "  start ", "on-demand");
         }

@@ -1,12 +1,15 @@
-//! Image archives: which image is in one, found without reading its layers.
+//! Image archives: which image is in one, found without reading its layers, and what its layers
+//! are.
 //!
 //! An archive is a tar with a `manifest.json` that names the image's config by its digest, and the
 //! digest is the id under which the engine knows the image. The builder puts `manifest.json` first;
 //! archives from elsewhere (`docker save`) have it last, so the entries before it are skipped.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 
+use ondisk::digest::{Digest, Hasher};
 use serde_json::Value;
 
 const BLOCK: u64 = 512;
@@ -63,6 +66,72 @@ pub fn image_id(archive: &mut (impl Read + Seek)) -> Result<String, Error> {
         }
         let padded = size.checked_next_multiple_of(BLOCK).ok_or(Error::NoTar)?;
         archive.seek(SeekFrom::Current(i64::try_from(padded).map_err(|_| Error::NoTar)?))?;
+    }
+}
+
+/// Digests of the layers of the image in an archive that is read from its beginning, as its config
+/// has them (`rootfs.diff_ids` of the OCI image specification): of their contents, not packed.
+pub fn layers(archive: &mut (impl Read + Seek)) -> Result<Vec<Digest>, Error> {
+    let id = image_id(archive)?;
+    let hash = id.strip_prefix("sha256:").unwrap_or_default();
+    archive.seek(SeekFrom::Start(0))?;
+    let mut config = None;
+    each_entry(archive, &mut |name, content| {
+        let file = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let file = file.strip_suffix(b".json").unwrap_or(file);
+        if file == hash.as_bytes() {
+            let mut bytes = Vec::new();
+            content.take(MAX_MANIFEST).read_to_end(&mut bytes)?;
+            config = Some(bytes);
+        }
+        Ok(())
+    })?;
+    let config = config.ok_or(Error::BadManifest)?;
+    let config: Value = serde_json::from_slice(&config).map_err(|_| Error::BadManifest)?;
+    let layers = config["rootfs"]["diff_ids"].as_array().ok_or(Error::BadManifest)?;
+    let layers = layers.iter().map(|layer| layer.as_str()?.strip_prefix("sha256:"));
+    layers
+        .map(|hash| hash.and_then(Digest::from_hex).ok_or(Error::BadManifest))
+        .collect::<Result<_, _>>()
+}
+
+/// Digests of everything in an archive that comes as a stream, up to its end.
+pub fn digests(archive: &mut impl Read) -> Result<BTreeSet<Digest>, Error> {
+    let mut all = BTreeSet::new();
+    let mut buffer = vec![0; 64 * 1024];
+    each_entry(archive, &mut |_, content| {
+        let mut hasher = Hasher::new();
+        loop {
+            match content.read(&mut buffer)? {
+                0 => break,
+                count => hasher.add(buffer.get(..count).unwrap_or_default()),
+            }
+        }
+        all.insert(hasher.digest());
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Shows each entry with its name; what is not read of one is passed over.
+fn each_entry(
+    archive: &mut impl Read,
+    show: &mut dyn FnMut(&[u8], &mut dyn Read) -> Result<(), Error>,
+) -> Result<(), Error> {
+    loop {
+        let mut header = [0; BLOCK as usize];
+        archive.read_exact(&mut header)?;
+        if header == [0; BLOCK as usize] {
+            return Ok(());
+        }
+        let size = checked_size(&header)?;
+        let padded = size.checked_next_multiple_of(BLOCK).ok_or(Error::NoTar)?;
+        let mut content = archive.by_ref().take(size);
+        show(name(&header), &mut content)?;
+        let left = content.limit().saturating_add(padded - size);
+        if io::copy(&mut archive.by_ref().take(left), &mut io::sink())? < left {
+            return Err(Error::NoTar);
+        }
     }
 }
 
@@ -137,6 +206,31 @@ mod tests {
     fn manifest(config: &str) -> Vec<u8> {
         let text = format!(r#"[{{"Config":"{config}","RepoTags":["a:b"],"Layers":[]}}]"#);
         entry("manifest.json", text.as_bytes())
+    }
+
+    #[test]
+    fn the_layers_of_a_config_are_among_what_a_whole_archive_holds() {
+        let layer = b"a layer".repeat(20_000);
+        let hex = |bytes: &[u8]| Digest::of(bytes).to_string();
+        let config = format!(r#"{{"rootfs":{{"diff_ids":["sha256:{}"]}}}}"#, hex(&layer));
+        let hash = hex(config.as_bytes());
+        let config = entry(&format!("blobs/sha256/{hash}"), config.as_bytes());
+        let named = manifest(&format!("blobs/sha256/{hash}"));
+        let layers_of = |archive: &[u8]| layers(&mut Cursor::new(archive)).unwrap();
+        let end = vec![0; 1024];
+        let whole = [config.clone(), entry("blobs/x", &layer), named, end].concat();
+        let expected = layers_of(&whole);
+        assert_eq!(expected, [Digest::of(&layer)]);
+        let found = digests(&mut &whole[..]).unwrap();
+        assert!(found.contains(&expected[0]) && found.len() == 3);
+        let at = config.len() + 600;
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        assert!(!digests(&mut &damaged[..]).unwrap().contains(&expected[0]));
+        // An engine that cannot read its own store breaks off.
+        assert!(digests(&mut &whole[..at]).is_err());
+        let lost = [manifest(&format!("blobs/sha256/{hash}")), vec![0; 1024]].concat();
+        assert!(layers(&mut Cursor::new(lost)).is_err());
     }
 
     #[test]

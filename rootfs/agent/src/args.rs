@@ -27,7 +27,8 @@ Commands:
   commit                 Keep the system that runs, without waiting for the health check
   rollback               Start the other system next
   logs [UNIT]            Print what was said since the start, oldest first, by everybody or one
-                         UNIT: init, agent, docker, network, a container's name, …; kernel
+                         UNIT: init, agent, docker, network, a container's name, …; kernel.
+                         With --kept: what is kept on the data partition of this and earlier starts
   config show            Show the configuration in force, and where it comes from
   config get [KEY]       Print a value in force, such as that of network.dns; without KEY all
   config set KEY VALUE…  Change a value; network.interface.NAME.address for one of an interface
@@ -39,6 +40,8 @@ Commands:
   app restart NAME       Stop the containers of an app and start them again
   app history NAME       List the releases of an app: those that were pushed, the system's
   app rollback NAME [N]  Change to the release before the current one, or to release N
+  app verify             Say whether the engine holds the images of this system as they were built
+  app repair             Put in order what it does not, out of the system itself
   app rm NAME            Stop and forget what was pushed under this name; volumes stay
   reset                  Make the data partition new at the next start: containers, images and
                          volumes go, the system stays
@@ -58,6 +61,9 @@ Commands:
   update follow          Look for updates from time to time (started by PID 1)
   ssh-server             Let those log in whose keys iota.toml has (started by PID 1)
   wifi                   Join the Wi-Fi networks of iota.toml (started by PID 1)
+  zram                   Let memory be compressed when it is short (started by PID 1)
+  keep-logs              Write the log to the data partition if it is to be kept (started by PID 1)
+  screen                 Show on the console how it stands (started by PID 1)
   podman                 Hold the socket of an engine that runs on demand (started by PID 1)
   network-hook           Take over a network change (run by dhcpcd)
   command-port           Run commands for the host of this virtual machine (started by PID 1)
@@ -66,6 +72,7 @@ Options:
       --json         Print the same facts as JSON (status, app, update, commit, rollback, reset,
                      config)
       --keep-identity  Leave out who this device is to others: /data/iota/identity (reset)
+      --kept         Print what is kept on the data partition (logs)
   -f, --follow       Go on printing what is said from now on (logs, app logs)
       --secrets      Print passwords, too (config show, config get)
       --memory       Show who holds the memory as well (status)
@@ -100,6 +107,8 @@ pub enum Verb {
         unit: Option<String>,
         /// And what is said from now on.
         follow: bool,
+        /// What is kept of this start and earlier ones, in place of what is in memory.
+        kept: bool,
     },
     /// Change which system is started.
     Change {
@@ -162,6 +171,12 @@ pub enum Verb {
         /// Become Podman with the socket that is handed over.
         answer: bool,
     },
+    /// Let memory be compressed.
+    Zram,
+    /// Write the log to the data partition.
+    KeepLogs,
+    /// Show on the console how it stands.
+    Screen,
     /// Take over a network change.
     NetworkHook,
     /// Run commands for the host of a virtual machine.
@@ -258,6 +273,7 @@ impl Args {
                 "--now" => flags.now = true,
                 "--secrets" => flags.secrets = true,
                 "--memory" => flags.memory = true,
+                "--kept" => flags.kept = true,
                 "-f" | "--follow" => flags.follow = true,
                 "--keep-identity" => flags.keep_identity = true,
                 "--confirm-within" => match rest.next() {
@@ -293,6 +309,7 @@ struct Flags {
     memory: bool,
     secrets: bool,
     follow: bool,
+    kept: bool,
     keep_identity: bool,
 }
 
@@ -314,6 +331,9 @@ impl Flags {
         if self.follow && !matches!(first, "logs" | "app") {
             return Err("--follow belongs after `logs`".to_owned());
         }
+        if self.kept && (first != "logs" || self.follow) {
+            return Err("--kept belongs after `logs`, without --follow".to_owned());
+        }
         if self.keep_identity && words != ["reset"] {
             return Err("--keep-identity belongs after `reset`".to_owned());
         }
@@ -322,15 +342,15 @@ impl Flags {
 }
 
 fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
-    let Flags { json, now, memory, follow, keep_identity, .. } = flags;
+    let Flags { json, now, memory, follow, kept, keep_identity, .. } = flags;
     let change = |change| Ok(Verb::Change { change, json });
     let (verb, rest): (Result<Verb, String>, &[&str]) = match words {
         [] => return Err("a command is missing".to_owned()),
         ["status", rest @ ..] => (Ok(Verb::Status { json, memory }), rest),
         ["logs", ..] if json => return Err("`logs` has no --json".to_owned()),
-        ["logs"] => (Ok(Verb::Logs { unit: None, follow }), &[]),
+        ["logs"] => (Ok(Verb::Logs { unit: None, follow, kept }), &[]),
         ["logs", unit, rest @ ..] => {
-            (Ok(Verb::Logs { unit: Some((*unit).to_owned()), follow }), rest)
+            (Ok(Verb::Logs { unit: Some((*unit).to_owned()), follow, kept }), rest)
         }
         ["update", "install", file, rest @ ..] => {
             (change(Change::Install((*file).to_owned())), rest)
@@ -425,6 +445,9 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "reset-marker" => Verb::ObeyMarker,
         "ssh-server" => Verb::SshServer,
         "wifi" => Verb::Wifi,
+        "zram" => Verb::Zram,
+        "keep-logs" => Verb::KeepLogs,
+        "screen" => Verb::Screen,
         "podman" => Verb::Podman { answer: false },
         "network-hook" => Verb::NetworkHook,
         "command-port" => Verb::CommandPort,
@@ -457,6 +480,10 @@ mod tests {
         Verb::Config(ConfigVerb::Get { key: Some(key.to_owned()), json: false, secrets: false })
     }
 
+    fn logs(unit: Option<&str>, follow: bool, kept: bool) -> Verb {
+        Verb::Logs { unit: unit.map(str::to_owned), follow, kept }
+    }
+
     fn show(secrets: bool) -> Verb {
         Verb::Config(ConfigVerb::Show { json: false, secrets })
     }
@@ -479,8 +506,9 @@ mod tests {
             ("iota update install -", install("-", false)),
             ("iota update install usb:a/b.bundle --json", install("usb:a/b.bundle", true)),
             ("iota status --memory", Verb::Status { json: false, memory: true }),
-            ("iota logs", Verb::Logs { unit: None, follow: false }),
-            ("iota logs -f docker", Verb::Logs { unit: Some("docker".to_owned()), follow: true }),
+            ("iota logs", logs(None, false, false)),
+            ("iota logs -f docker", logs(Some("docker"), true, false)),
+            ("iota logs init --kept", logs(Some("init"), false, true)),
             ("iota update cancel", Verb::Change { change: Change::Cancel, json: false }),
             ("iota update install", offered(Until::Staged)),
             ("iota update download", offered(Until::Written)),
@@ -522,6 +550,9 @@ mod tests {
             ("iota reset-marker", Verb::ObeyMarker),
             ("iota ssh-server", Verb::SshServer),
             ("iota wifi", Verb::Wifi),
+            ("iota zram", Verb::Zram),
+            ("iota keep-logs", Verb::KeepLogs),
+            ("iota screen", Verb::Screen),
             ("/usr/lib/iota/shell", Verb::Shell(Session::Console(None))),
             ("-shell", Verb::Shell(Session::Console(None))),
             ("shell -c ls", Verb::Shell(Session::Console(Some("ls".to_owned())))),
@@ -546,6 +577,8 @@ mod tests {
                 "iota update instal x",
                 "`update` is followed by `check`, `download`, `install` or `cancel`",
             ),
+            ("iota logs --kept -f", "--kept belongs after `logs`, without --follow"),
+            ("iota status --kept", "--kept belongs after `logs`, without --follow"),
             ("iota update install x y", "`y` is one word too many"),
             ("iota commit now", "`now` is one word too many"),
             ("iota config", CONFIG_VERBS),

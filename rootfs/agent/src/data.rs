@@ -8,6 +8,7 @@ use std::path::Path;
 use ondisk::data_care::{self, Report, State};
 use ondisk::reset::{self, Reset};
 use rustix::fs::statvfs;
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use crate::own_disk::OwnDisk;
@@ -28,6 +29,10 @@ pub struct Data {
     pub bytes: Option<u64>,
     /// What is used of it, if it is mounted.
     pub used_bytes: Option<u64>,
+    /// What was written to it since the start, as the kernel counts.
+    pub written_bytes: Option<u64>,
+    /// Seconds since the start.
+    pub up_s: u64,
     /// How often the kernel met an error since the last repair.
     pub errors: u64,
     /// What the next start will do.
@@ -46,6 +51,8 @@ impl Data {
         let mounted = report.outcome.state.is_mounted();
         Ok(Self {
             bytes: name.as_ref().and_then(|name| facts.devices.bytes(name)),
+            written_bytes: name.as_ref().and_then(|name| facts.devices.written_bytes(name)),
+            up_s: u64::try_from(clock_gettime(ClockId::Boottime).tv_sec).unwrap_or(0),
             used_bytes: if mounted { used_bytes(Path::new(DATA)) } else { None },
             errors: name.filter(|_| mounted).and_then(|name| errors(&name)).unwrap_or(0),
             reset: request(facts),
@@ -85,6 +92,10 @@ impl Data {
             }
         }
         let mut text = format!("data       {line}\n");
+        if let Some(written) = self.written_bytes.filter(|_| self.report.outcome.state.is_mounted())
+        {
+            let _ = writeln!(text, "           {}", wear(written, self.up_s));
+        }
         for more in self.more() {
             let _ = writeln!(text, "           {more}");
         }
@@ -126,6 +137,8 @@ impl Data {
             "device": device,
             "bytes": self.bytes,
             "used-bytes": self.used_bytes,
+            "written-bytes": self.written_bytes,
+            "up-s": self.up_s,
             "errors": self.errors,
             "reset": self.reset.map(word),
         })
@@ -147,6 +160,18 @@ fn errors(name: &str) -> Option<u64> {
     fs::read_to_string(format!("{EXT4}/{name}/errors_count")).ok()?.trim().parse().ok()
 }
 
+/// What was written, and how much that is in a day: what wears a card out. Of a start's first hour
+/// nothing follows.
+fn wear(bytes: u64, up_s: u64) -> String {
+    const DAY_S: u64 = 24 * 60 * 60;
+    let megabytes = |bytes: u64| format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10);
+    let text = format!("{} written since the start", megabytes(bytes));
+    match up_s {
+        ..3600 => text,
+        _ => format!("{text}, {} in a day", megabytes(bytes.saturating_mul(DAY_S) / up_s)),
+    }
+}
+
 /// As people read sizes of cards.
 fn size(bytes: u64) -> String {
     let tenths = bytes / ((1 << 30) / 10);
@@ -166,7 +191,8 @@ mod tests {
         let device = Some("/dev/vda5".to_owned());
         let report = Report { device, outcome: Outcome { state, problem: None } };
         let (bytes, used_bytes) = (Some(896 << 20), Some(41 << 20));
-        Data { report, bytes, used_bytes, errors: 0, reset: None }
+        let (written_bytes, up_s) = (Some(12_345_678), 60);
+        Data { report, bytes, used_bytes, written_bytes, up_s, errors: 0, reset: None }
     }
 
     #[test]
@@ -181,7 +207,9 @@ mod tests {
             (checked, "checked at this start, nothing found: it was hit"),
         ] {
             let data = data(state);
-            assert_eq!(data.text(), format!("data       896 MiB, 41 MiB used, {expected}\n"));
+            let line = format!("data       896 MiB, 41 MiB used, {expected}\n");
+            let wear = "           12.3 MB written since the start\n";
+            assert_eq!(data.text(), format!("{line}{wear}"));
             assert!(data.is_well());
         }
     }
@@ -212,6 +240,12 @@ mod tests {
         assert!(text.contains("met errors on it (3 times)\n"), "{text}");
         assert!(text.contains("`iota reboot`"), "{text}");
         assert_eq!(data.json()["errors"], 3);
+    }
+
+    #[test]
+    fn what_is_written_in_a_day_is_told_after_an_hour() {
+        assert_eq!(wear(999_999, 3599), "0.9 MB written since the start");
+        assert_eq!(wear(200_000, 3600), "0.2 MB written since the start, 4.8 MB in a day");
     }
 
     #[test]

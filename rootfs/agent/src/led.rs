@@ -1,8 +1,8 @@
 //! The status LED as the agent shows it (`ondisk::system::Led`): everything runs.
 //!
-//! The other stages are PID 1's. The mark comes before the LED: if the LED is not there yet, PID 1
-//! shows this stage when it comes; and if PID 1 is just showing an earlier stage, it finds the mark
-//! afterwards.
+//! The other stages are PID 1's. The mark, which the status screen waits for as well, comes before
+//! the LED: if the LED is not there yet, PID 1 shows this stage when it comes; and if PID 1 is just
+//! showing an earlier stage, it finds the mark afterwards.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -32,13 +32,13 @@ impl StatusLed {
     ///
     /// Errors: a file that cannot be written, named; worth a line and nothing else.
     pub fn show_running(&self) -> Result<(), String> {
-        let Some(led) = &self.led else { return Ok(()) };
         let failed = |path: &str| {
             let path = path.to_owned();
             move |error: io::Error| format!("LED {path}: {error}")
         };
         let mark = fs::write(&self.running_mark, "");
         mark.map_err(failed(&self.running_mark.display().to_string()))?;
+        let Some(led) = &self.led else { return Ok(()) };
         if !self.leds.join(&led.name).exists() {
             return Ok(());
         }
@@ -108,10 +108,10 @@ mod tests {
     }
 
     #[test]
-    fn a_board_without_an_led_leaves_no_mark() {
+    fn a_board_without_an_led_has_the_mark_alone() {
         let directory = tempfile::tempdir().unwrap();
         let mark = directory.path().join("running");
         StatusLed::within(None, directory.path().into(), mark.clone()).show_running().unwrap();
-        assert!(!mark.exists());
+        assert!(mark.exists());
     }
 }

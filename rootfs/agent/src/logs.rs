@@ -12,10 +12,14 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use crate::kept_log::Store;
+
 /// Where PID 1 hands out what it keeps.
 const SOCKET: &str = "/run/iota/log";
 /// Messages of the kernel, one for each read (`Documentation/ABI/testing/dev-kmsg`).
 const KERNEL: &str = "/dev/kmsg";
+/// Levels up to this one mean trouble (`include/linux/kern_levels.h`).
+const WARNING: u8 = 4;
 /// The name under which they are asked for.
 const KERNEL_UNIT: &str = "kernel";
 /// How soon a follower sees a line.
@@ -32,6 +36,19 @@ pub fn print(unit: Option<&str>, follow: bool, out: &mut impl Write) -> Result<(
     match printed {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         printed => printed.map_err(|error| error.to_string()),
+    }
+}
+
+/// Prints what is kept on the data partition.
+pub fn print_kept(unit: Option<&str>, store: &Store, out: &mut impl Write) -> Result<(), String> {
+    match store.print(unit, out) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(format!("{}: {error}", Store::PLACE)),
+        Ok(0) => Err("nothing is kept on the data partition\n\
+                      hint: `iota config set logs.persistent true` keeps the log from the next \
+                      start on"
+            .to_owned()),
+        Ok(_) => Ok(()),
     }
 }
 
@@ -53,7 +70,8 @@ fn print_services(unit: Option<&str>, follow: bool, out: &mut impl Write) -> io:
     }
 }
 
-fn kept() -> io::Result<Vec<u8>> {
+/// All lines that PID 1 keeps.
+pub(crate) fn kept() -> io::Result<Vec<u8>> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{SOCKET}: {error}"));
     let mut bytes = Vec::new();
     UnixStream::connect(SOCKET).map_err(named)?.read_to_end(&mut bytes).map_err(named)?;
@@ -61,7 +79,7 @@ fn kept() -> io::Result<Vec<u8>> {
 }
 
 /// What is in `now` and was not in `seen`: the oldest lines have gone since, new ones have come.
-fn fresh<'a>(seen: &[u8], now: &'a [u8]) -> &'a [u8] {
+pub(crate) fn fresh<'a>(seen: &[u8], now: &'a [u8]) -> &'a [u8] {
     let mut rest = seen;
     while !rest.is_empty() {
         if let Some(new) = now.strip_prefix(rest) {
@@ -74,44 +92,76 @@ fn fresh<'a>(seen: &[u8], now: &'a [u8]) -> &'a [u8] {
 }
 
 /// Whether a line is a unit's: `iota docker: …`, or `iota app hello: …` for the container `hello`.
-fn is_of(line: &[u8], unit: &str) -> bool {
+pub(crate) fn is_of(line: &[u8], unit: &str) -> bool {
     let rest = line.strip_prefix(b"iota ").unwrap_or_default();
     let rest = rest.strip_prefix(b"app ").unwrap_or(rest);
     rest.strip_prefix(unit.as_bytes()).is_some_and(|rest| rest.starts_with(b":"))
 }
 
 fn print_kernel(follow: bool, out: &mut impl Write) -> io::Result<()> {
-    let mut options = File::options();
+    let mut messages = open_kernel(follow)?;
+    while let Some(message) = next_message(&mut messages)? {
+        if let Some((_, line)) = kernel_line(&message) {
+            out.write_all(line.as_bytes())?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// The kernel's messages, from the oldest it has; reading waits for the next one if `waits`.
+pub(crate) fn open_kernel(waits: bool) -> io::Result<File> {
     let now_or_never = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    options.read(true).custom_flags(if follow { 0 } else { now_or_never });
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{KERNEL}: {error}"));
-    let mut messages = options.open(KERNEL).map_err(named)?;
+    let mut options = File::options();
+    options.read(true).custom_flags(if waits { 0 } else { now_or_never });
+    options.open(KERNEL).map_err(of_kernel)
+}
+
+fn of_kernel(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{KERNEL}: {error}"))
+}
+
+/// The next one, or `None` if there is no more for now.
+fn next_message(messages: &mut File) -> io::Result<Option<String>> {
     let mut message = vec![0; 8192];
     loop {
         match messages.read(&mut message) {
             Ok(length) => {
-                let text = String::from_utf8_lossy(message.get(..length).unwrap_or_default());
-                if let Some(line) = kernel_line(&text) {
-                    out.write_all(line.as_bytes())?;
-                    out.flush()?;
-                }
+                let bytes = message.get(..length).unwrap_or_default();
+                return Ok(Some(String::from_utf8_lossy(bytes).into_owned()));
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
             // Overwritten before it was read: the next one is.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(named(error)),
+            Err(error) => return Err(of_kernel(error)),
         }
     }
 }
 
-/// `6,339,5140900,-;text` and further lines with the device becomes `[    5.140] text`.
-fn kernel_line(message: &str) -> Option<String> {
+/// What the kernel has warned of since these messages were read last, as lines of a unit.
+pub(crate) fn warnings(messages: &mut File) -> Vec<u8> {
+    let mut lines = Vec::new();
+    while let Ok(Some(message)) = next_message(messages) {
+        if let Some((level, line)) = kernel_line(&message)
+            && level <= WARNING
+        {
+            lines.extend_from_slice(format!("iota {KERNEL_UNIT}: {line}").as_bytes());
+        }
+    }
+    lines
+}
+
+/// `6,339,5140900,-;text` and further lines with the device becomes 6 and `[    5.140] text`.
+fn kernel_line(message: &str) -> Option<(u8, String)> {
     let (head, text) = message.split_once(';')?;
-    let microseconds: u64 = head.split(',').nth(2)?.parse().ok()?;
+    let mut fields = head.split(',');
+    // The facility is in the bits above.
+    let level = u8::try_from(fields.next()?.parse::<u32>().ok()? & 7).ok()?;
+    let microseconds: u64 = fields.nth(1)?.parse().ok()?;
     let (seconds, milliseconds) = (microseconds / 1_000_000, microseconds / 1000 % 1000);
     let text = text.lines().next().unwrap_or_default();
-    Some(format!("[{seconds:>5}.{milliseconds:03}] {text}\n"))
+    Some((level, format!("[{seconds:>5}.{milliseconds:03}] {text}\n")))
 }
 
 #[cfg(test)]
@@ -149,7 +199,9 @@ mod tests {
     #[test]
     fn a_message_of_the_kernel_is_told_with_its_time() {
         let message = "6,339,5140900,-;NET: Registered PF_INET6\n SUBSYSTEM=net\n";
-        assert_eq!(kernel_line(message).as_deref(), Some("[    5.140] NET: Registered PF_INET6\n"));
+        let line = "[    5.140] NET: Registered PF_INET6\n".to_owned();
+        assert_eq!(kernel_line(message), Some((6, line)));
+        assert_eq!(kernel_line("12,1,0,-;x").map(|(level, _)| level), Some(4));
         assert_eq!(kernel_line("nonsense"), None);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind::NotFound, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agent::apps;
 use agent::apps::run::Runner;
@@ -15,34 +15,28 @@ use agent::args::{Args, ConfigVerb, HELP, Verb};
 use agent::console::Console;
 use agent::data::Data;
 use agent::engine::{self, Engine};
-use agent::growth;
-use agent::health::{self, Gate};
-use agent::health_checks;
-use agent::identity;
-use agent::led::StatusLed;
+use agent::kept_log::Store;
 use agent::logs;
 use agent::memory::Memory;
-use agent::network::{Event, Files};
-use agent::online::{self, follow, session};
+use agent::network::{self, Files};
+use agent::online::{self, session};
 use agent::own_config::change::{self, Changer, Wish};
 use agent::own_config::disks::read_whole;
 use agent::own_config::running::Running;
 use agent::own_config::{self, Places, Report, get, parts};
-use agent::own_disk::Devices;
 use agent::podman;
 use agent::reset;
-use agent::services::{Pace, Services};
 use agent::shell::{Session, console, pipe};
 use agent::slots::Slots;
-use agent::ssh;
 use agent::status::Status;
-use agent::update::{self, Change, Facts, Lines, Outcome};
-use agent::wifi;
+use agent::update::{self, Facts, Lines, Outcome};
 use config::problem::document;
 use config::values::Key;
 use config::{Problems, READ_BYTES, check};
 use ondisk::system::System;
 use rustix::process::{Pid, Signal};
+
+mod units;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> =
@@ -61,38 +55,48 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Help => print(HELP),
         Verb::Version => print(concat!("iota ", env!("CARGO_PKG_VERSION"), "\n")),
         Verb::Status { json, memory } => status(&args.system, json, memory),
-        Verb::Logs { ref unit, follow } => {
-            let out = &mut io::stdout().lock();
-            logs::print(unit.as_deref(), follow, out).map(|()| ExitCode::SUCCESS)
-        }
+        Verb::Logs { ref unit, follow, kept } => print_logs(unit.as_deref(), follow, kept),
         Verb::Change { ref change, json } => {
             let (mut out, facts) = (io::stderr(), Facts::default());
             tell(&update::run(change, &facts, &mut Lines::new(&mut out, json)), json)
         }
         Verb::CheckUpdate { json } => tell(&session::check(&Facts::default()), json),
         Verb::ReportUpdate { json } => tell(&online::tell::report(&Facts::default()), json),
-        Verb::FollowUpdates => follow_updates(),
+        Verb::FollowUpdates => units::follow_updates(),
         Verb::Reset { request, json } => tell(&reset::run(request, &Facts::default()), json),
         Verb::Config(ref verb) => config(verb, &args.system),
         Verb::App(ref verb) => app(verb, &args.system),
-        Verb::Services => services(&args.system),
-        Verb::Health => health(&args.system),
-        Verb::Grow => grow(),
+        Verb::Services => units::services(&args.system),
+        Verb::Health => units::health(&args.system),
+        Verb::Grow => units::grow(),
         Verb::Reboot { now: true } => tell_pid_1(Signal::HUP),
         Verb::PowerOff { now: true } => tell_pid_1(Signal::TERM),
         Verb::Reboot { now: false } => soon("reboot"),
         Verb::PowerOff { now: false } => soon("poweroff"),
-        Verb::Identity => machine_id(),
-        Verb::ObeyMarker => obey_marker(),
-        Verb::SshServer => ssh_server(),
-        Verb::Wifi => wifi(),
+        Verb::Identity => units::machine_id(),
+        Verb::ObeyMarker => units::obey_marker(),
+        Verb::SshServer => units::ssh_server(),
+        Verb::Wifi => units::wifi(),
         Verb::Shell(ref session) => shell(session, &args.system),
         Verb::Podman { answer } => {
             podman::run(answer, &podman::Places::default()).map(|()| ExitCode::SUCCESS)
         }
-        Verb::NetworkHook => network_hook(),
+        Verb::Zram => units::zram(),
+        Verb::KeepLogs => units::keep_logs(),
+        Verb::Screen => units::screen(&args.system),
+        Verb::NetworkHook => units::network_hook(),
         Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),
     }
+}
+
+fn print_logs(unit: Option<&str>, follow: bool, kept: bool) -> Result<ExitCode, String> {
+    let out = &mut io::stdout().lock();
+    if kept {
+        logs::print_kept(unit, &Store::new(Path::new(Store::PLACE), u64::MAX), out)?;
+    } else {
+        logs::print(unit, follow, out)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn status(system: &str, json: bool, memory: bool) -> Result<ExitCode, String> {
@@ -100,11 +104,7 @@ fn status(system: &str, json: bool, memory: bool) -> Result<ExitCode, String> {
     // First: to ask an engine that runs on demand changes who holds the memory.
     let held = Memory::read();
     let facts = Facts::default();
-    let engine = open_engine(&system);
-    let mut status = Status::collect(facts.boot(), Slots::find(&facts), &system, engine.as_deref());
-    status.config = Report::read(Report::path());
-    status.apps = app_states(&system, engine.as_deref());
-    status.data = Data::read(&facts);
+    let mut status = whole_status(&system, &facts);
     status.update = online::report::Report::read(&facts.online.report);
     status.confirm_left_s = with_changer(&system, |changer| Ok(changer.left_s()))?;
     let mut text = if json { status.json(&held) } else { status.text() };
@@ -113,6 +113,17 @@ fn status(system: &str, json: bool, memory: bool) -> Result<ExitCode, String> {
     }
     print(&text)?;
     Ok(ExitCode::from(u8::from(!status.is_well())))
+}
+
+/// All but what somebody has to be asked about who is not on this device.
+fn whole_status(system: &System, facts: &Facts) -> Status {
+    let engine = open_engine(system);
+    let mut status = Status::collect(facts.boot(), Slots::find(facts), system, engine.as_deref());
+    status.network = network::summaries(Files::device().state);
+    status.config = Report::read(Report::path());
+    status.apps = app_states(system, engine.as_deref());
+    status.data = Data::read(facts);
+    status
 }
 
 fn tell(outcome: &Outcome, json: bool) -> Result<ExitCode, String> {
@@ -264,54 +275,6 @@ fn load_config(system: &System) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A request for a reset on the boot partition is done by the next start, which is now.
-fn obey_marker() -> Result<ExitCode, String> {
-    let console = Console::new(io::stdout());
-    match reset::obey_marker(&Facts::default()) {
-        Ok(None) => {}
-        Ok(Some(reset)) => {
-            let word = reset::word(reset);
-            console.say(&format!("reset: asked for on the boot partition ({word}); restarting"));
-            return tell_pid_1(Signal::HUP);
-        }
-        Err(error) => console.say(&format!("reset: ERROR: {error}")),
-    }
-    let wanted = Report::read(Report::path()).is_ok_and(|it| it.config.reset_by_power_cycles());
-    match reset::obey_power_cycles(&Facts::default(), wanted, &|line| console.say(line)) {
-        Ok(true) => tell_pid_1(Signal::HUP),
-        Ok(false) => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(format!("reset: starts are not counted: {error}")),
-    }
-}
-
-fn services(path: &str) -> Result<ExitCode, String> {
-    let system = read_system(path)?;
-    let Some(described) = &system.engine else {
-        return Err(format!("{path} names no engine, so there is nothing to run"));
-    };
-    let Some(engine) = open_engine(&system) else {
-        return Err(format!("this program does not know the API `{}`", described.api));
-    };
-    let console = Console::new(io::stdout());
-    let led = StatusLed::device(system.led.clone());
-    let machine = Running::device(program()?);
-    let restart = || machine.end(&described.service);
-    let (name, pace) = (&described.name, Pace::DEVICE);
-    let services = Services::new(&*engine, name, &console, &led, pace, &restart);
-    let places = AppPlaces::device(&described.socket);
-    let say = |line: &str| console.say(line);
-    let runner = Runner { engine: &*engine, places: &places, say: &say };
-    match system.service(&described.service).map_or(Ok(false), |service| machine.renew(service)) {
-        Ok(true) => say(&format!("engine {name}: starts anew with the owner's proxies and CAs")),
-        Ok(false) => {}
-        Err(error) => say(&format!("engine {name}: ERROR: perhaps without proxies: {error}")),
-    }
-    if engine.runs_on_demand() {
-        health_checks::start(Path::new(&described.socket));
-    }
-    services.run(&own_config::in_their_zone(&system.containers), &runner.works()?)
-}
-
 fn app_states(
     system: &System,
     engine: Option<&dyn Engine>,
@@ -341,6 +304,12 @@ fn app(verb: &AppVerb, path: &str) -> Result<ExitCode, String> {
             let limit = Duration::from_secs(apps::push::LIMIT_S);
             tell(&apps::push::roll_back(&runner, name, *to, limit), *json)
         }
+        AppVerb::Verify { repair, json } => {
+            let found = apps::verify::run(&runner, &system.containers, *repair)?;
+            let (text, is_well) = apps::verify::told(&found, *json);
+            print(&text)?;
+            Ok(ExitCode::from(u8::from(!is_well)))
+        }
         AppVerb::Inventory => print(&apps::push::inventory(&runner)?),
         AppVerb::Load(length) => {
             apps::push::load(&runner, &mut io::stdin(), *length).map(|()| ExitCode::SUCCESS)
@@ -350,46 +319,6 @@ fn app(verb: &AppVerb, path: &str) -> Result<ExitCode, String> {
         }
         AppVerb::Remove { name, json } => tell(&apps::verbs::remove(&runner, name), *json),
     }
-}
-
-/// Looks at the system until it has been fit for its window; PID 1 limits how long that may take.
-fn health(path: &str) -> Result<ExitCode, String> {
-    let facts = Facts::default();
-    let boot = facts.boot()?;
-    let system = read_system(path)?;
-    let Some(declared) = system.health.as_ref().filter(|_| health::is_asked(&boot)) else {
-        return Ok(ExitCode::SUCCESS);
-    };
-    let console = Console::new(io::stdout());
-    let window_s = own_config::window_s(Report::read(Report::path()).ok().as_ref(), declared);
-    let mut gate = Gate::new(Duration::from_secs(u64::from(window_s)));
-    let engine = open_engine(&system);
-    let start = Instant::now();
-    loop {
-        let slots = Err("not looked at".to_owned());
-        let mut status = Status::collect(Ok(boot.clone()), slots, &system, engine.as_deref());
-        status.apps = app_states(&system, engine.as_deref());
-        gate.count(status.apps.iter().flatten().map(apps::state::AppState::restarts).sum());
-        match gate.look(start.elapsed(), health::amiss(&status)) {
-            health::Verdict::Fit => break,
-            health::Verdict::Wait(news) => news.iter().for_each(|line| console.say(line)),
-        }
-        std::thread::sleep(health::PACE);
-    }
-    let outcome = update::run(&Change::Commit, &facts, &mut Lines::plain(&mut io::stderr()));
-    console.say(&format!("trial: {}", outcome.text().trim_end()));
-    // Somebody may have committed it by hand meanwhile.
-    let fit = outcome.code() < 2 || !health::is_counted(&boot);
-    Ok(ExitCode::from(u8::from(!fit)))
-}
-
-/// Says what became of the data partition; nothing if it was as large as it can be.
-fn grow() -> Result<ExitCode, String> {
-    let console = Console::new(io::stdout());
-    for line in growth::grow(&Devices::default(), &Facts::default().boot()?)? {
-        console.say(&line);
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Goes down in a moment: whoever asked through a connection that goes down too shall hear first
@@ -413,31 +342,6 @@ fn tell_pid_1(signal: Signal) -> Result<ExitCode, String> {
         .map_err(|error| format!("cannot signal PID 1: {error}\nhint: this needs root"))
 }
 
-fn machine_id() -> Result<ExitCode, String> {
-    let console = Console::new(io::stdout());
-    identity::machine_id(&identity::Places::default(), &|line| console.say(line))
-        .map(|()| ExitCode::SUCCESS)
-}
-
-fn follow_updates() -> Result<ExitCode, String> {
-    let console = Console::new(io::stdout());
-    let mut world = follow::Children { console: &console, program: program()? };
-    follow::follow(&session::Places::default(), &mut world).map(|()| ExitCode::SUCCESS)
-}
-
-/// Without a report there are no keys either: nobody is let in by accident.
-fn ssh_server() -> Result<ExitCode, String> {
-    let report = Report::read(Report::path())?;
-    let console = Console::new(io::stdout());
-    let say = |line: &str| console.say(line);
-    ssh::serve(&ssh::Places::default(), &report.config, &say).map(|()| ExitCode::SUCCESS)
-}
-
-fn wifi() -> Result<ExitCode, String> {
-    let report = Report::read(Report::path())?;
-    wifi::serve(&wifi::Places::default(), &report.config).map(|()| ExitCode::SUCCESS)
-}
-
 fn shell(session: &Session, path: &str) -> Result<ExitCode, String> {
     match session {
         Session::Iota(words) => {
@@ -456,22 +360,6 @@ fn shell(session: &Session, path: &str) -> Result<ExitCode, String> {
             let wanted = report.as_ref().and_then(|report| report.config.console_image());
             console::open(engine.into(), &system, wanted, line.as_deref())
         }
-    }
-}
-
-fn network_hook() -> Result<ExitCode, String> {
-    let event = Event::read(&|name| std::env::var(name).ok())?;
-    // Without a report, as in the first moments of a start, what the network offers is used.
-    let event = match Report::read(Report::path()) {
-        Ok(report) => event.with_name_servers(report.config.name_servers()),
-        Err(_) => event,
-    };
-    let said = event
-        .apply(Files::device())
-        .map_err(|error| format!("cannot keep the network's state in /run: {error}"))?;
-    match said {
-        Some(line) => print(&format!("{line}\n")),
-        None => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Event {
     order: Vec<String>,
     /// Name of the Wi-Fi network that the interface is in.
     wifi: Option<String>,
+    /// The interface has just been found, or has a link now.
+    arrives: bool,
     change: Change,
 }
 
@@ -89,6 +91,7 @@ impl Event {
         }
         let reason = required("reason")?;
         let is_set = |name: &str| variable(name).as_deref() == Some("true");
+        let arrives = matches!(&*reason, "PREINIT" | "CARRIER");
         let change = match (is_set("if_up"), is_set("if_down")) {
             _ if reason == "CARRIER" => Change::Link,
             (true, _) => Change::Up(Configuration::read(&protocol, variable)),
@@ -97,7 +100,12 @@ impl Event {
         };
         let order = words(variable("interface_order"));
         let wifi = variable("ifssid").filter(|name| !name.is_empty());
-        Ok(Self { interface, protocol, order, wifi, change })
+        Ok(Self { interface, protocol, order, wifi, arrives, change })
+    }
+
+    /// The interface, if this event says that it is there.
+    pub fn arrival(&self) -> Option<&str> {
+        self.arrives.then_some(&*self.interface)
     }
 
     /// Puts the owner's name servers, if there are any, in place of those that the network offers.
@@ -295,6 +303,16 @@ fn merged(order: &[String], state: &Path) -> io::Result<String> {
         }
     }
     Ok(text)
+}
+
+/// What each interface has, a line for each protocol; none if that is not known.
+pub fn summaries(state: &Path) -> Vec<String> {
+    let names = stored(state).unwrap_or_default().into_iter();
+    let texts = names.filter_map(|(interface, protocol)| {
+        fs::read_to_string(state.join(format!("{interface}.{protocol}"))).ok()
+    });
+    let line = |text: String| Some(text.lines().next()?.strip_prefix("# network ")?.to_owned());
+    texts.filter_map(line).collect()
 }
 
 /// Interface and protocol of each stored configuration, sorted.

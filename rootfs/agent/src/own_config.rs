@@ -64,6 +64,12 @@ pub struct Places {
     pub roots: PathBuf,
     /// Those and the owner's.
     pub bundle: PathBuf,
+    /// What Docker reads when it starts.
+    pub docker: PathBuf,
+    /// What Podman reads of registries.
+    pub podman: PathBuf,
+    /// What loads a module.
+    pub modprobe: PathBuf,
     /// What services are started with beside their own environment.
     pub environment: PathBuf,
     /// What holds, and why.
@@ -81,6 +87,9 @@ impl Default for Places {
             time: "/run/iota/time.conf".into(),
             roots: tls::ROOTS.into(),
             bundle: outside::BUNDLE.into(),
+            docker: "/run/iota/docker.json".into(),
+            podman: "/run/iota/registries.conf".into(),
+            modprobe: "/usr/sbin/modprobe".into(),
             environment: ENVIRONMENT.into(),
             report: Report::path().into(),
         }
@@ -101,6 +110,9 @@ impl Places {
             time: path("time.conf"),
             roots: path("roots.crt"),
             bundle: path("bundle.crt"),
+            docker: path("docker.json"),
+            podman: path("registries.conf"),
+            modprobe: "/bin/true".into(),
             environment: path("environment"),
             report: path("config.json"),
         }

@@ -54,6 +54,13 @@ impl Devices {
         if names.is_empty() { vec![disk.to_owned()] } else { names }
     }
 
+    /// What was written to a disk or partition since the start (`Documentation/block/stat.rst`: the
+    /// seventh figure, in sectors of 512 bytes).
+    pub fn written_bytes(&self, name: &str) -> Option<u64> {
+        let text = fs::read_to_string(self.block.join(name).join("stat")).ok()?;
+        text.split_ascii_whitespace().nth(6)?.parse::<u64>().ok()?.checked_mul(512)
+    }
+
     /// The name of the partition of a disk that has this number.
     pub fn partition(&self, disk: &str, number: u32) -> Option<String> {
         let has_number = |name: &String| {

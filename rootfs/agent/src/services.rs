@@ -12,13 +12,16 @@
 //!   └─ pause
 //! ```
 //!
+//! A container that comes after others begins its first turn when they have been started.
+//!
 //! Guarantees: engine trouble of any kind ends a turn, never the program; a container that `iota`
 //! did not make is never touched; no line of output comes twice within the life of the program.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -75,6 +78,9 @@ pub struct Services<'a> {
     loading: Mutex<()>,
     /// How many containers have not run yet in this life of the program.
     awaited: Mutex<usize>,
+    /// Those that have, by name, for those that come after them.
+    ran: Mutex<BTreeSet<String>>,
+    one_more: Condvar,
 }
 
 /// Work to be done once the engine answers, again and again until it succeeds.
@@ -145,7 +151,13 @@ impl<'a> Services<'a> {
     ) -> Self {
         let (up, loading, awaited) = (Mutex::new(false), Mutex::new(()), Mutex::new(0));
         let restarted = Mutex::new(false);
-        Self { engine, name, console, led, pace, restart, restarted, up, loading, awaited }
+        let (ran, one_more) = (Mutex::default(), Condvar::new());
+        #[rustfmt::skip]
+        let services = Self {
+            engine, name, console, led, pace, restart, restarted, up, loading, awaited, ran,
+            one_more,
+        };
+        services
     }
 
     /// Attends to the containers, and does the works until each has succeeded once, until the
@@ -187,7 +199,15 @@ impl<'a> Services<'a> {
         self.count_as_running();
     }
 
+    /// Comes back when all of these have been started: the description has no circles.
+    fn wait_for(&self, others: &[String]) {
+        let missing = |ran: &mut BTreeSet<String>| !others.iter().all(|name| ran.contains(name));
+        let waited = self.one_more.wait_while(lock(&self.ran), missing);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn attend(&self, declared: &Container) -> ! {
+        self.wait_for(&declared.after);
         let mut attendance = Attendance::default();
         let mut pause = self.pace.first;
         loop {
@@ -280,6 +300,8 @@ impl<'a> Services<'a> {
             }
         }
         if !met {
+            lock(&self.ran).insert(declared.name.clone());
+            self.one_more.notify_all();
             self.count_as_running();
         }
         self.show_output(&declared.name, attendance)

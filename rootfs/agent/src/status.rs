@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use ondisk::boot_args::BootArgs;
-use ondisk::system::System;
+use ondisk::system::{Again, System};
 use serde_json::{Value, json};
 
 use crate::apps::state::AppState;
@@ -23,12 +23,14 @@ pub struct Status {
     pub slots: Result<Slots, String>,
     /// The engine's name, and its version and containers or why it does not answer.
     pub engine: Option<(String, Result<Answer, String>)>,
-    /// Names of the declared containers that are to run.
+    /// Names of the declared containers that are to run all the time.
     pub declared: Vec<String>,
     /// How it stands with the apps, or why that is not known.
     pub apps: Result<Vec<AppState>, String>,
     /// The name that the kernel has for this device.
     pub hostname: String,
+    /// What each interface has, a line for each protocol.
+    pub network: Vec<String>,
     /// Which configuration holds, or why that is not known.
     pub config: Result<Report, String>,
     /// How it stands with the data partition, or why that is not known.
@@ -72,11 +74,12 @@ impl Status {
             declared: system
                 .containers
                 .iter()
-                .filter(|container| !container.on_demand)
+                .filter(|container| !container.on_demand && container.again == Again::Always)
                 .map(|container| container.name.clone())
                 .collect(),
             hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             apps: Ok(Vec::new()),
+            network: Vec::new(),
             config: Err("not looked at".to_owned()),
             data: Err("not looked at".to_owned()),
             update: None,
@@ -133,6 +136,9 @@ impl Status {
             let _ = writeln!(text, "update     {}", update.line());
         }
         let _ = writeln!(text, "host name  {}", self.hostname);
+        for line in &self.network {
+            let _ = writeln!(text, "network    {line}");
+        }
         match &self.config {
             Ok(report) => {
                 let _ = writeln!(text, "config     {}", report.text());
@@ -231,6 +237,7 @@ impl Status {
             "boot": boot,
             "slots": slots,
             "hostname": self.hostname,
+            "network": self.network,
             "config": config,
             "data": data,
             "update": self.update.as_ref().map(online::report::Report::json),
@@ -274,6 +281,7 @@ mod tests {
             declared: vec!["hello".to_owned(), "web".to_owned()],
             apps: Ok(Vec::new()),
             hostname: "kiosk-7".to_owned(),
+            network: vec!["eth0 192.168.1.7/24, router 192.168.1.1".to_owned()],
             config: Ok(Report {
                 source: Source::LastGood,
                 problem: Some("iota.toml: line 3, column 1: no".to_owned()),
@@ -297,6 +305,7 @@ mod tests {
         let expected = "version    2026.11.0+dev\nslot       b (trial 2)\n\
             slots      unknown: no disk here\n\
             host name  kiosk-7\n\
+            network    eth0 192.168.1.7/24, router 192.168.1.1\n\
             config     copy of the last good iota.toml; ERROR: iota.toml: line 3, column 1: no\n\
             data       unknown: no report\n\
             engine     docker 26.1.5, ready\ncontainer  hello (iota/x:1): running a while\n\
@@ -361,6 +370,7 @@ mod tests {
         #[rustfmt::skip]
         let plain = Status {
             engine, declared, apps, boot, slots, config, data, hostname, update, confirm_left_s,
+            network: Vec::new(),
         };
         assert!(plain.is_well());
         assert_eq!(

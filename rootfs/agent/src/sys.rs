@@ -1,6 +1,6 @@
 //! The only file of the agent with unsafe code: calls to the kernel that no safe wrapper offers.
 
-use std::ffi::{c_int, c_longlong, c_void};
+use std::ffi::{CStr, c_int, c_longlong, c_short, c_void};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
@@ -52,6 +52,55 @@ pub fn resize_partition(disk: impl AsFd, number: u32, extent: Extent) -> Result<
     // SAFETY: BLKPG reads a `struct blkpg_ioctl_arg`, which `Request` is laid out as, and the
     // `struct blkpg_partition` it points to, which lives until the call has returned.
     unsafe { ioctl(disk, Setter::<BLKPG, Request>::new(request)) }
+}
+
+/// `SIOCSIFVLAN` (`include/uapi/linux/sockios.h`) and what it is asked for (`vlan_ioctl_cmds`).
+const SIOCSIFVLAN: u32 = 0x8983;
+const ADD_VLAN: c_int = 0;
+const REMOVE_VLAN: c_int = 1;
+
+/// `struct vlan_ioctl_args` (`include/uapi/linux/if_vlan.h`): of its union the number alone.
+#[repr(C)]
+struct VlanRequest {
+    operation: c_int,
+    device: [u8; 24],
+    id: c_int,
+    rest_of_union: [u8; 20],
+    quality: c_short,
+}
+
+/// Makes `DEVICE.ID`, an interface to a virtual network on the cable of a device.
+pub fn add_vlan(socket: impl AsFd, device: &str, id: u16) -> Result<(), Errno> {
+    vlan(socket, ADD_VLAN, device, id)
+}
+
+/// Removes such an interface, by its own name.
+pub fn remove_vlan(socket: impl AsFd, name: &str) -> Result<(), Errno> {
+    vlan(socket, REMOVE_VLAN, name, 0)
+}
+
+fn vlan(socket: impl AsFd, operation: c_int, name: &str, id: u16) -> Result<(), Errno> {
+    let mut device = [0; 24];
+    // One byte is left: the kernel reads to the first zero.
+    let place = device.get_mut(..name.len()).filter(|place| place.len() < 24);
+    place.ok_or(Errno::NAMETOOLONG)?.copy_from_slice(name.as_bytes());
+    let (id, rest_of_union, quality) = (id.into(), [0; 20], 0);
+    let request = VlanRequest { operation, device, id, rest_of_union, quality };
+    // SAFETY: SIOCSIFVLAN reads a `struct vlan_ioctl_args`, which `VlanRequest` is laid out as.
+    unsafe { ioctl(socket, Setter::<SIOCSIFVLAN, VlanRequest>::new(request)) }
+}
+
+/// Uses a device as swap space, before others (`swapon(2)`).
+///
+/// rustix has no swapon.
+pub fn swap_on(device: &CStr) -> io::Result<()> {
+    /// `SWAP_FLAG_PREFER` and a priority above those the kernel gives (`include/linux/swap.h`).
+    const FLAGS: c_int = 0x8000 | 100;
+    // SAFETY: `device` ends with a zero byte and lives until the call has returned.
+    match unsafe { libc::swapon(device.as_ptr(), FLAGS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Blocks these signals in this thread and gives the file that delivers them.

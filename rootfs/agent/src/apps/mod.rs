@@ -13,14 +13,15 @@
 //! `current` is written last, when a release has been found healthy: a release that was cut off
 //! by a power failure was never current, and the next start runs the one before it.
 //!
-//! Reading order: this file (what there is, pure) → [`store`] → [`state`] → [`run`] → [`verbs`] and
-//! [`push`].
+//! Reading order: this file (what there is, pure) → [`store`] → [`state`] → [`run`] → [`verbs`],
+//! [`push`] and [`verify`].
 
 pub mod push;
 pub mod run;
 pub mod state;
 pub mod store;
 pub mod verbs;
+pub mod verify;
 
 use std::path::PathBuf;
 

@@ -54,6 +54,13 @@ pub enum AppVerb {
     Load(u64),
     /// Take a release in, which has so many seconds to become well.
     Deploy(u64),
+    /// Look whether the engine holds the images of the root as they were built.
+    Verify {
+        /// And put in order what it does not.
+        repair: bool,
+        /// For programs.
+        json: bool,
+    },
     /// Take back what was pushed.
     Remove {
         /// Which one.
@@ -81,6 +88,8 @@ impl AppVerb {
             ["rollback", app, to] => {
                 Self::RollBack { name: name(app)?, to: Some(to.parse()?), json }
             }
+            ["verify"] => Self::Verify { repair: false, json },
+            ["repair"] => Self::Verify { repair: true, json },
             ["inventory"] => Self::Inventory,
             ["load", length] => Self::Load(number(length)?),
             ["deploy"] => Self::Deploy(LIMIT_S),
@@ -88,7 +97,9 @@ impl AppVerb {
             ["logs" | "restart" | "rm" | "history" | "rollback"] => {
                 return Err(format!("`app {}` needs the name of an app", words.concat()));
             }
-            ["list", word, ..] | ["rollback", _, _, word, ..] | [_, _, word, ..] => {
+            ["list" | "verify" | "repair", word, ..]
+            | ["rollback", _, _, word, ..]
+            | [_, _, word, ..] => {
                 return Err(format!("`{word}` is one word too many"));
             }
             _ => return Err(VERBS.to_owned()),
@@ -96,7 +107,8 @@ impl AppVerb {
     }
 }
 
-const VERBS: &str = "`app` is followed by `list`, `logs`, `restart`, `history`, `rollback` or `rm`";
+const VERBS: &str = "`app` is followed by `list`, `logs`, `restart`, `history`, `rollback`, \
+                     `rm`, `verify` or `repair`";
 
 fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{text}` is not a number"))
@@ -188,6 +200,8 @@ mod tests {
         let name = || "web".to_owned();
         assert_eq!(parse("list"), Ok(AppVerb::List { json: false }));
         assert_eq!(parse("restart web"), Ok(AppVerb::Restart { name: name(), json: false }));
+        assert_eq!(parse("verify"), Ok(AppVerb::Verify { repair: false, json: false }));
+        assert_eq!(parse("repair"), Ok(AppVerb::Verify { repair: true, json: false }));
         assert_eq!(parse("rm web"), Ok(AppVerb::Remove { name: name(), json: false }));
         let logs = AppVerb::parse(&["logs", "web"], false, true);
         assert_eq!(logs, Ok(AppVerb::Logs { name: name(), follow: true }));

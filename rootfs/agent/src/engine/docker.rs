@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ondisk::system::Container;
+use ondisk::system::{Again, Container};
 use serde_json::{Map, Value, json};
 
 use super::exec::console_body;
@@ -100,6 +100,26 @@ impl Engine for Docker {
             Err(Error::Refused(404 | 409, _)) => Ok(()),
             result => result,
         }
+    }
+
+    fn drop_image(&self, id: &str) -> Result<()> {
+        match self.delete(&format!("/images/{}?force=1", escape(id))) {
+            Err(Error::Refused(404, _)) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn export_image(&self, id: &str) -> Result<Box<dyn Read>> {
+        let target = format!("/images/{}/get", escape(id));
+        Ok(Box::new(self.request("GET", &target, Content::None, Some(LONG_PATIENCE))?))
+    }
+
+    fn users_of(&self, id: &str) -> Result<Vec<String>> {
+        let filter = json!({ "ancestor": [id] }).to_string();
+        let target = format!("/containers/json?all=1&filters={}", escape(&filter));
+        let containers = self.get(&target)?;
+        let containers = containers.as_array().ok_or_else(|| senseless("no list of containers"))?;
+        containers.iter().map(|it| read_listed(it).map(|listed| listed.name)).collect()
     }
 
     fn find(&self, name: &str) -> Result<Option<Found>> {
@@ -226,14 +246,22 @@ fn create_body(declared: &Container, image: &str) -> Value {
             "Init": true,
             "NetworkMode": declared.network,
             "PortBindings": bindings,
-            // What an image declares is what the device is for: it shall run, whatever happens.
-            "RestartPolicy": { "Name": "always" },
+            "RestartPolicy": { "Name": policy(declared.again) },
         },
     });
     if !declared.arguments.is_empty() {
         body["Cmd"] = json!(declared.arguments);
     }
     body
+}
+
+/// As the API names it.
+fn policy(again: Again) -> &'static str {
+    match again {
+        Again::Always => "always",
+        Again::OnFailure => "on-failure",
+        Again::Never => "no",
+    }
 }
 
 fn read_container(container: &Value) -> Result<Found> {
@@ -333,6 +361,8 @@ mod tests {
             environment: vec!["TERM=dumb".to_owned()],
             network: "bridge".to_owned(),
             publish: vec![publish(8080, 80), publish(8081, 80), publish(443, 443)],
+            after: Vec::new(),
+            again: Again::Always,
             on_demand: false,
         };
         let expected = json!({
@@ -351,6 +381,9 @@ mod tests {
             },
         });
         assert_eq!(create_body(&declared, "sha256:00"), expected);
+        let once = Container { again: Again::Never, ..declared.clone() };
+        let body = create_body(&once, "sha256:00");
+        assert_eq!(body["HostConfig"]["RestartPolicy"]["Name"], "no");
         let own_command = Container { arguments: Vec::new(), ..declared };
         assert_eq!(create_body(&own_command, "sha256:00").get("Cmd"), None);
     }

@@ -37,6 +37,15 @@ pub trait Engine: Send + Sync {
     /// Removes an image; an image that is in use or gone stays as it is.
     fn remove_image(&self, id: &str) -> Result<()>;
 
+    /// Removes an image with all its names; one that is gone is fine.
+    fn drop_image(&self, id: &str) -> Result<()>;
+
+    /// An archive of an image, as the engine makes it of what it holds.
+    fn export_image(&self, id: &str) -> Result<Box<dyn Read>>;
+
+    /// Names of the containers made of an image, running or not.
+    fn users_of(&self, id: &str) -> Result<Vec<String>>;
+
     /// The container with this name, if there is one.
     fn find(&self, name: &str) -> Result<Option<Found>>;
 

@@ -59,13 +59,14 @@ impl Effects {
 }
 
 /// What is looked at once, when a device starts.
-const AT_THE_NEXT_START: [&str; 4] = ["time.zone", "proxy.", "ca.", "reset."];
+const AT_THE_NEXT_START: [&str; 7] =
+    ["time.zone", "proxy.", "ca.", "engine.", "reset.", "logs.", "memory."];
 
 /// The window is that of the next trial, which begins with a start. What a setting of the kernel
 /// was before somebody chose another is known to no one but a kernel that starts. A server that
 /// had no keys at its start has ended; one that runs looks at them for each login. So it is with
-/// whoever looks for updates, and starts are counted when they begin. Containers and the engine get
-/// their environment when they start.
+/// whoever looks for updates or keeps the log, and starts are counted when they begin. Containers
+/// and the engine get their environment when they start.
 fn waits(key: &str, before: &Config, after: &Config) -> bool {
     key.starts_with("health.")
         || AT_THE_NEXT_START.iter().any(|start| key.starts_with(start))

@@ -1,10 +1,12 @@
-//! Proxies and authorities: what the engine is started with, and what the agent's downloads trust.
+//! Proxies, authorities and registries: what the engine is started with, and what the agent's
+//! downloads trust.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use config::Config;
+use config::{Config, Engine};
+use serde_json::json;
 
 use super::Places;
 use crate::files;
@@ -27,7 +29,10 @@ pub fn write(places: &Places, config: &Config) -> Vec<String> {
     let shown = |path: &Path| path.display().to_string();
     let roots = roots.map_err(|error| format!("{}: {error}", shown(&places.bundle)));
     let written = written.map_err(|error| format!("{}: {error}", shown(&places.environment)));
-    [roots, written].into_iter().filter_map(Result::err).collect()
+    let files = [(&places.docker, docker(config)), (&places.podman, podman(config))];
+    let told = files
+        .map(|(path, text)| put(path, &text).map_err(|error| format!("{}: {error}", shown(path))));
+    [roots, written].into_iter().chain(told).filter_map(Result::err).collect()
 }
 
 /// The engine and the agent each read one file, so the public authorities are in it as well.
@@ -49,6 +54,38 @@ fn put(path: &Path, text: &str) -> io::Result<()> {
     files::remove(path).map(drop)
 }
 
+/// See dockerd(8), "Daemon configuration file".
+fn docker(config: &Config) -> String {
+    let engine = config.engine();
+    if *engine == Engine::default() {
+        return String::new();
+    }
+    let document = json!({
+        "registry-mirrors": engine.mirrors(),
+        "insecure-registries": engine.insecure(),
+    });
+    format!("{document}\n")
+}
+
+/// See containers-registries.conf(5). Podman wants the file even if there is nothing to say.
+fn podman(config: &Config) -> String {
+    let mut text = String::from("# From iota.toml.\n");
+    let engine = config.engine();
+    if !engine.mirrors().is_empty() {
+        text.push_str("[[registry]]\nlocation = \"docker.io\"\n");
+    }
+    for mirror in engine.mirrors() {
+        let (scheme, location) = mirror.split_once("://").unwrap_or(("", mirror));
+        let insecure = scheme == "http";
+        let entry = format!("location = \"{location}\"\ninsecure = {insecure}\n");
+        text.push_str(&format!("[[registry.mirror]]\n{entry}"));
+    }
+    for location in engine.insecure() {
+        text.push_str(&format!("[[registry]]\nlocation = \"{location}\"\ninsecure = true\n"));
+    }
+    text
+}
+
 /// The variables that programs written in Go and many others know.
 fn environment(config: &Config, bundle: &Path) -> String {
     let proxy = config.proxy();
@@ -60,6 +97,13 @@ fn environment(config: &Config, bundle: &Path) -> String {
     }
     if !config.certificates().is_empty() {
         entries.push(("SSL_CERT_FILE", bundle.display().to_string()));
+    }
+    // Nobody reads this one: an engine that began without it is started anew, and finds its file.
+    let engine = config.engine();
+    if *engine != Engine::default() {
+        let all = engine.mirrors().iter().chain(engine.insecure());
+        let all: Vec<&str> = all.map(String::as_str).collect();
+        entries.push(("IOTA_REGISTRIES", all.join(",")));
     }
     entries.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }

@@ -150,6 +150,7 @@ impl Report {
                 "network": {
                     "dns": servers,
                     "wifi-country": config.wifi_country(),
+                    "vlans": config.vlans().iter().map(ToString::to_string).collect::<Vec<_>>(),
                     "interface": interfaces,
                     "wifi": config.wifi().iter().map(wifi).collect::<Vec<Value>>(),
                 },
@@ -161,8 +162,21 @@ impl Report {
                 },
                 "ca": { "certificates": certificates },
                 "ssh": { "keys": keys },
-                "console": { "image": config.console_image() },
+                "console": {
+                    "image": config.console_image(),
+                    "serial": config.serial_shell(),
+                },
                 "health": { "window-s": config.health_window_s().or(declared) },
+                "engine": {
+                    "registry-mirrors": config.engine().mirrors(),
+                    "insecure-registries": config.engine().insecure(),
+                },
+                "kernel": { "modules": config.modules() },
+                "logs": {
+                    "persistent": config.keeps_logs(),
+                    "most-mb": config.most_log_bytes() / 1_000_000,
+                },
+                "memory": { "zram-percent": config.zram_percent() },
                 "update": {
                     "source": config.update().source(),
                     "channel": config.update().channel(),

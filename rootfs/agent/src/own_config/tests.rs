@@ -199,6 +199,7 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
             "network": {
                 "dns": ["192.168.1.1"],
                 "wifi-country": null,
+                "vlans": [],
                 "interface": [{
                     "name": "eth0",
                     "address": ["192.168.1.10/24", "fd00:1::10/64"],
@@ -210,8 +211,12 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
             "proxy": { "http": null, "https": null, "no-proxy": [] },
             "ca": { "certificates": [] },
             "ssh": { "keys": [KEY] },
-            "console": { "image": "example.org/tools:1" },
+            "console": { "image": "example.org/tools:1", "serial": false },
             "health": { "window-s": 120 },
+            "engine": { "registry-mirrors": [], "insecure-registries": [] },
+            "kernel": { "modules": [] },
+            "logs": { "persistent": false, "most-mb": 16 },
+            "memory": { "zram-percent": 25 },
             "update": {
                 "source": null,
                 "channel": "stable",
@@ -226,6 +231,48 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
         },
     });
     assert_eq!(document, expected);
+}
+
+#[test]
+fn registries_of_the_owner_reach_both_engines_and_one_that_runs_is_told() {
+    let root = Root::new();
+    let load = |text: &str| {
+        let config = Config::parse(text.as_bytes()).unwrap();
+        root.load(&Told::new(Found::Good(config, text.into()), Kept::Missing));
+    };
+    load(
+        "[engine]\nregistry-mirrors = [\"https://m.example.org\", \"http://10.0.0.6:5000\"]\n\
+         insecure-registries = [\"registry.lan:5000\"]\n",
+    );
+    let document: serde_json::Value = serde_json::from_str(&root.read("docker.json")).unwrap();
+    let expected = serde_json::json!({
+        "registry-mirrors": ["https://m.example.org", "http://10.0.0.6:5000"],
+        "insecure-registries": ["registry.lan:5000"],
+    });
+    assert_eq!(document, expected);
+    assert_eq!(
+        root.read("registries.conf"),
+        "# From iota.toml.\n[[registry]]\nlocation = \"docker.io\"\n\
+         [[registry.mirror]]\nlocation = \"m.example.org\"\ninsecure = false\n\
+         [[registry.mirror]]\nlocation = \"10.0.0.6:5000\"\ninsecure = true\n\
+         [[registry]]\nlocation = \"registry.lan:5000\"\ninsecure = true\n"
+    );
+    let all = "https://m.example.org,http://10.0.0.6:5000,registry.lan:5000";
+    assert_eq!(root.read("environment"), format!("IOTA_REGISTRIES={all}\n"));
+    load("# nothing\n");
+    assert_eq!(root.read("registries.conf"), "# From iota.toml.\n");
+    for gone in ["docker.json", "environment"] {
+        assert!(!root.directory.path().join(gone).exists(), "{gone}");
+    }
+}
+
+#[test]
+fn a_module_that_cannot_be_loaded_is_named() {
+    let mut root = Root::new();
+    root.places.modprobe = "/bin/false".into();
+    let config = Config::parse(b"[kernel]\nmodules = [\"tun\"]\n").unwrap();
+    let troubles = apply::everything(&root.places, &system(), &config, |_| Ok(()));
+    assert_eq!(troubles, ["kernel.modules: tun: exit status: 1 "]);
 }
 
 #[test]

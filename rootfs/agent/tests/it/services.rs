@@ -10,7 +10,7 @@ use agent::console::Console;
 use agent::engine;
 use agent::led::StatusLed;
 use agent::services::{Pace, Services};
-use ondisk::system::{Container, Led};
+use ondisk::system::{Again, Container, Led};
 
 use crate::fake::{Answer, Fake, IMAGE};
 use Answer::{CutBy, Held, Recorded};
@@ -75,6 +75,8 @@ fn run_with(
         environment: Vec::new(),
         network: "host".to_owned(),
         publish: Vec::new(),
+        after: Vec::new(),
+        again: Again::Always,
         on_demand: false,
     };
     let (sender, receiver) = channel();

@@ -3,7 +3,7 @@
 use agent::engine;
 use agent::status::Status;
 use ondisk::boot_args::BootArgs;
-use ondisk::system::{Container, Engine, System};
+use ondisk::system::{Again, Container, Engine, System};
 
 use crate::fake::{Answer, Fake};
 use Answer::Recorded;
@@ -23,6 +23,8 @@ fn system(fake: &Fake) -> System {
             environment: Vec::new(),
             network: "none".to_owned(),
             publish: Vec::new(),
+            after: Vec::new(),
+            again: Again::Always,
             on_demand: false,
         }],
         ..System::default()

@@ -1,0 +1,265 @@
+//! The verbs that PID 1 starts as services, and the one that dhcpcd runs.
+
+use std::fs::File;
+use std::io::{self, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use agent::apps;
+use agent::apps::run::Runner;
+use agent::apps::store::Places as AppPlaces;
+use agent::console::Console;
+use agent::growth;
+use agent::health::{self, Gate};
+use agent::health_checks;
+use agent::identity;
+use agent::kept_log::{self, Collector, Store};
+use agent::led::StatusLed;
+use agent::network::{Event, Files};
+use agent::online::{follow, session};
+use agent::own_config::running::Running;
+use agent::own_config::{self, Report};
+use agent::own_disk::Devices;
+use agent::reset;
+use agent::screen;
+use agent::services::{Pace, Services};
+use agent::ssh;
+use agent::status::Status;
+use agent::update::{self, Change, Facts, Lines};
+use agent::{sys, vlan, wifi, zram};
+use ondisk::calendar::date_of;
+use ondisk::system::RUNNING_MARK;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::process::Signal;
+
+use crate::{app_states, open_engine, print, program, read_system, tell_pid_1, whole_status};
+
+pub(crate) fn services(path: &str) -> Result<ExitCode, String> {
+    let system = read_system(path)?;
+    let Some(described) = &system.engine else {
+        return Err(format!("{path} names no engine, so there is nothing to run"));
+    };
+    let Some(engine) = open_engine(&system) else {
+        return Err(format!("this program does not know the API `{}`", described.api));
+    };
+    let console = Console::new(io::stdout());
+    let led = StatusLed::device(system.led.clone());
+    let machine = Running::device(program()?);
+    let restart = || machine.end(&described.service);
+    let (name, pace) = (&described.name, Pace::DEVICE);
+    let services = Services::new(&*engine, name, &console, &led, pace, &restart);
+    let places = AppPlaces::device(&described.socket);
+    let say = |line: &str| console.say(line);
+    let runner = Runner { engine: &*engine, places: &places, say: &say };
+    match system.service(&described.service).map_or(Ok(false), |service| machine.renew(service)) {
+        Ok(true) => say(&format!("engine {name}: starts anew with the owner's proxies and CAs")),
+        Ok(false) => {}
+        Err(error) => say(&format!("engine {name}: ERROR: perhaps without proxies: {error}")),
+    }
+    if engine.runs_on_demand() {
+        health_checks::start(Path::new(&described.socket));
+    }
+    services.run(&own_config::in_their_zone(&system.containers), &runner.works()?)
+}
+
+/// Looks at the system until it has been fit for its window; PID 1 limits how long that may take.
+pub(crate) fn health(path: &str) -> Result<ExitCode, String> {
+    let facts = Facts::default();
+    let boot = facts.boot()?;
+    let system = read_system(path)?;
+    let Some(declared) = system.health.as_ref().filter(|_| health::is_asked(&boot)) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let console = Console::new(io::stdout());
+    let window_s = own_config::window_s(Report::read(Report::path()).ok().as_ref(), declared);
+    let mut gate = Gate::new(Duration::from_secs(u64::from(window_s)));
+    let engine = open_engine(&system);
+    let start = Instant::now();
+    loop {
+        let slots = Err("not looked at".to_owned());
+        let mut status = Status::collect(Ok(boot.clone()), slots, &system, engine.as_deref());
+        status.apps = app_states(&system, engine.as_deref());
+        gate.count(status.apps.iter().flatten().map(apps::state::AppState::restarts).sum());
+        match gate.look(start.elapsed(), health::amiss(&status)) {
+            health::Verdict::Fit => break,
+            health::Verdict::Wait(news) => news.iter().for_each(|line| console.say(line)),
+        }
+        std::thread::sleep(health::PACE);
+    }
+    let outcome = update::run(&Change::Commit, &facts, &mut Lines::plain(&mut io::stderr()));
+    console.say(&format!("trial: {}", outcome.text().trim_end()));
+    // Somebody may have committed it by hand meanwhile.
+    let fit = outcome.code() < 2 || !health::is_counted(&boot);
+    Ok(ExitCode::from(u8::from(!fit)))
+}
+
+/// Says what became of the data partition; nothing if it was as large as it can be.
+pub(crate) fn grow() -> Result<ExitCode, String> {
+    let console = Console::new(io::stdout());
+    for line in growth::grow(&Devices::default(), &Facts::default().boot()?)? {
+        console.say(&line);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A request for a reset on the boot partition is done by the next start, which is now.
+pub(crate) fn obey_marker() -> Result<ExitCode, String> {
+    let console = Console::new(io::stdout());
+    match reset::obey_marker(&Facts::default()) {
+        Ok(None) => {}
+        Ok(Some(reset)) => {
+            let word = reset::word(reset);
+            console.say(&format!("reset: asked for on the boot partition ({word}); restarting"));
+            return tell_pid_1(Signal::HUP);
+        }
+        Err(error) => console.say(&format!("reset: ERROR: {error}")),
+    }
+    let wanted = Report::read(Report::path()).is_ok_and(|it| it.config.reset_by_power_cycles());
+    match reset::obey_power_cycles(&Facts::default(), wanted, &|line| console.say(line)) {
+        Ok(true) => tell_pid_1(Signal::HUP),
+        Ok(false) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(format!("reset: starts are not counted: {error}")),
+    }
+}
+
+pub(crate) fn machine_id() -> Result<ExitCode, String> {
+    let console = Console::new(io::stdout());
+    identity::machine_id(&identity::Places::default(), &|line| console.say(line))
+        .map(|()| ExitCode::SUCCESS)
+}
+
+pub(crate) fn follow_updates() -> Result<ExitCode, String> {
+    let console = Console::new(io::stdout());
+    let mut world = follow::Children { console: &console, program: program()? };
+    follow::follow(&session::Places::default(), &mut world).map(|()| ExitCode::SUCCESS)
+}
+
+/// Without a report there are no keys either: nobody is let in by accident.
+pub(crate) fn ssh_server() -> Result<ExitCode, String> {
+    let report = Report::read(Report::path())?;
+    let console = Console::new(io::stdout());
+    let say = |line: &str| console.say(line);
+    ssh::serve(&ssh::Places::default(), &report.config, &say).map(|()| ExitCode::SUCCESS)
+}
+
+pub(crate) fn wifi() -> Result<ExitCode, String> {
+    let report = Report::read(Report::path())?;
+    wifi::serve(&wifi::Places::default(), &report.config).map(|()| ExitCode::SUCCESS)
+}
+
+pub(crate) fn network_hook() -> Result<ExitCode, String> {
+    let event = Event::read(&|name| std::env::var(name).ok())?;
+    // Without a report, as in the first moments of a start, what the network offers is used.
+    let event = match Report::read(Report::path()) {
+        Ok(report) => event.with_name_servers(report.config.name_servers()),
+        Err(_) => event,
+    };
+    let said = event
+        .apply(Files::device())
+        .map_err(|error| format!("cannot keep the network's state in /run: {error}"))?;
+    let lines = said.into_iter().chain(vlans(&event));
+    print(&lines.map(|line| line + "\n").collect::<String>())
+}
+
+/// An interface has come: so do those on its cable.
+fn vlans(event: &Event) -> Vec<String> {
+    let (Some(interface), Ok(report)) = (event.arrival(), Report::read(Report::path())) else {
+        return Vec::new();
+    };
+    vlan::settle(interface, report.config.vlans(), vlan::Places::device(), &vlan::Device)
+}
+
+/// Without a report the default holds.
+pub(crate) fn zram() -> Result<ExitCode, String> {
+    let config = Report::read(Report::path()).map(|report| report.config).unwrap_or_default();
+    let told = rustix::system::sysinfo();
+    let memory = told.totalram.saturating_mul(told.mem_unit.into());
+    let done = zram::start(&zram::Places::default(), config.zram_percent(), memory, zram::swap_on)?;
+    if let Some(bytes) = done {
+        let line = format!("memory: {} MiB may be compressed when it is short", bytes >> 20);
+        Console::new(io::stdout()).say(&line);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Until PID 1 ends it, which is when the last lines are written.
+pub(crate) fn keep_logs() -> Result<ExitCode, String> {
+    let config = Report::read(Report::path()).map(|report| report.config).unwrap_or_default();
+    if !config.keeps_logs() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let failed = |error: io::Error| format!("{}: {error}", Store::PLACE);
+    let signals = sys::signals(&[Signal::TERM]).map_err(failed)?;
+    let store = Store::new(Path::new(Store::PLACE), config.most_log_bytes());
+    let (mut sources, begun) = (kept_log::Device::new(), Instant::now());
+    let mut collector = Collector::new(heading(&Facts::default()), 0);
+    let (mut pace, mut told) = (kept_log::FIRST, None);
+    loop {
+        let time = Timespec::try_from(pace).unwrap_or_default();
+        // Nothing to be polled but the signal: a poll that fails is a wait that was too short.
+        let _ = poll(&mut [PollFd::new(&signals, PollFlags::IN)], Some(&time));
+        let is_last = !sys::take_signals(&signals).is_empty();
+        let lines = collector.collect(&mut sources, begun.elapsed().as_secs());
+        let trouble = lines.and_then(|lines| store.add(&lines)).map_err(failed).err();
+        if trouble.is_some() && trouble != told {
+            let line = format!("the log is not kept: ERROR: {}", trouble.as_deref().unwrap_or(""));
+            Console::new(io::stdout()).say(&line);
+        }
+        told = trouble;
+        if is_last {
+            return Ok(ExitCode::SUCCESS);
+        }
+        pace = kept_log::PACE;
+    }
+}
+
+/// By the clock as it is then, which may be wrong.
+fn heading(facts: &Facts) -> String {
+    let now = agent::time::now_s();
+    let (year, month, day) = date_of(i64::try_from(now / 86_400).unwrap_or(0));
+    let (hour, minute) = (now / 3600 % 24, now / 60 % 60);
+    let boot = facts.boot();
+    let system = boot.map(|boot| format!("{} in slot {}", boot.version, boot.slot.letter()));
+    let system = system.unwrap_or_else(|error| error);
+    format!("start {year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC, {system}")
+}
+
+/// A machine without a console has no screen either.
+pub(crate) fn screen(path: &str) -> Result<ExitCode, String> {
+    const CONSOLE: &str = "/dev/console";
+    let system = read_system(path)?;
+    let open = || {
+        let mut options = File::options();
+        let own = i32::try_from(OFlags::NOCTTY.bits()).unwrap_or(0);
+        options.read(true).write(true).custom_flags(own).open(CONSOLE)
+    };
+    let (Ok(keys), Ok(mut screen)) = (open(), open()) else { return Ok(ExitCode::SUCCESS) };
+    let show = || screen::text(&whole_status(&system, &Facts::default()));
+    let shell = || {
+        let may = Report::read(Report::path()).is_ok_and(|it| it.config.serial_shell());
+        may.then(|| open_shell(open()?, open()?, open()?))
+    };
+    let failed = |error: io::Error| format!("{CONSOLE}: {error}");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !Path::new(RUNNING_MARK).exists() {
+                thread::sleep(Duration::from_secs(1));
+            }
+            // A console that fails is nobody's loss.
+            let _ = open().and_then(|mut screen| screen.write_all(show().as_bytes()));
+        });
+        screen::serve(BufReader::new(keys), &mut screen, show, shell).map_err(failed)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Until whoever sits there leaves it.
+fn open_shell(input: File, output: File, errors: File) -> io::Result<()> {
+    let mut command = Command::new("/usr/lib/iota/shell");
+    command.env("TERM", "vt100").stdin(input).stdout(output).stderr(errors);
+    command.status().map(drop)
+}
