@@ -13,6 +13,7 @@ use crate::simdisk::scramble;
 
 mod import_target;
 mod mutate;
+mod network_target;
 mod online_targets;
 mod targets;
 

@@ -129,6 +129,12 @@ impl Machine {
         self.expect("iota loader: version", limit);
     }
 
+    /// Types on the console.
+    pub fn types(&mut self, text: &str) {
+        let typed = self.machine.type_in(text.as_bytes());
+        typed.unwrap_or_else(|error| self.fail(&error.chain()));
+    }
+
     /// The virtual machine itself.
     pub fn qemu(&self) -> &qemu::Machine {
         &self.machine

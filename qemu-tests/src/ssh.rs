@@ -74,6 +74,15 @@ impl Person {
         output
     }
 
+    /// Forwards a port of this machine to one of that host, until what is returned is dropped.
+    pub fn forwards(&self, port: u16, here: u16, there: u16) -> Forwarding {
+        let mut command = self.ssh(port);
+        command.args(["-N", "-o", "ExitOnForwardFailure=yes", "-L"]);
+        command.arg(format!("127.0.0.1:{here}:localhost:{there}")).arg("root@127.0.0.1");
+        command.stdin(Stdio::null());
+        Forwarding(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
     /// A program that reaches a port of this machine, for those who run `ssh` themselves.
     pub fn program(&self, port: u16) -> PathBuf {
         let ssh = self.ssh(port);
@@ -99,6 +108,15 @@ impl Person {
         command.env("HOME", self.directory.path()).env_remove("DOCKER_HOST");
         command.env_remove("DOCKER_CONTEXT").args(["-H", "ssh://root@127.0.0.1"]).args(words);
         tools::output(&mut command)
+    }
+}
+
+/// A port that is forwarded.
+pub struct Forwarding(Child);
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
     }
 }
 

@@ -1,6 +1,7 @@
 //! A disk that is booted, used, switched off and booted again.
 
 mod config;
+mod host;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -30,6 +31,16 @@ hostname = \"kiosk-7\"
 [ssh]
 keys = [\"{key}\"]
 
+[network]
+vlans = [\"eth0.10\"]
+
+[[network.interface]]
+name = \"eth0.10\"
+address = \"10.77.0.2/24\"
+
+[logs]
+persistent = true
+
 [sysctl]
 vm.max_map_count = 262144
 "
@@ -54,6 +65,7 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     let (port, ssh) = (free_port(), free_port());
     let options = Options {
         persist: true,
+        usb: true,
         forwards: vec![Forward { host: port, guest: 80 }, Forward { host: ssh, guest: 22 }],
         ..Options::new(disk.path())
     };
@@ -74,6 +86,11 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     let id = machine_id(&owner, ssh);
     lets_nobody_else_in(&stranger, ssh);
     is_found_by_its_name(&owner, ssh);
+    host::forwards_a_port(&owner, ssh);
+    host::is_reached_with_two_cards_of_one_address(&mut machine, &owner, ssh);
+    host::is_in_its_virtual_network(&mut machine, &owner, ssh);
+    host::may_compress_memory(&mut machine, &owner, ssh);
+    host::shows_how_it_stands(&mut machine);
     config::is_read_and_changed(&mut machine, &config_of(&owner));
     tells(&mut machine, &["config", "set", "proxy.http", PROXY], "after a restart: proxy.http");
     answers(port);
@@ -104,6 +121,7 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     assert_eq!(machine_id(&owner, ssh), id, "another device since the restart");
     let problem = "iota.toml: line 2, column 1: `hostnome` is not a key";
     config::holds_what_was_changed(&mut machine, problem);
+    host::has_kept_its_log(&mut machine, &owner, ssh);
     machine.power_off(LONG);
     let said = machine.console.log();
     drop(machine);

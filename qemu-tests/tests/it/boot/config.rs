@@ -62,12 +62,14 @@ fn network_changes_are_on_trial(machine: &mut Machine, file: &str) {
     machine.expect_somewhere(&format!("name server {OWN}"), PATIENCE);
     assert_eq!(machine.status()["hostname"], "kiosk-8");
 
-    let file = file.replace("kiosk-7", "kiosk-8") + "\n[network]\ndns = [\"10.0.2.2\"]\n";
+    let file = file.replace("kiosk-7", "kiosk-8");
+    let file = file.replace("vlans = [\"eth0.10\"]", "dns = [\"10.0.2.2\"]");
     let (code, text) = machine.execute(&["config", "apply", "-"], file.as_bytes());
     assert!(code == 0 && text.contains("in force: network.dns"), "{text}");
     assert!(text.contains("in force after a restart: sysctl."), "{text}");
     assert_eq!(run(machine, &["config", "confirm"]).0, 0);
     assert!(machine.status()["confirm-left-s"].is_null());
+    machine.expect_somewhere("network eth0.10 removed", PATIENCE);
     let (code, text) = machine.execute(&["config", "check", "-"], "hostnam = 1\n".as_bytes());
     assert!(code == 2 && text.contains("-:1:1: `hostnam` is not a key"), "{text}");
 }
