@@ -76,7 +76,7 @@ pub fn layers(archive: &mut (impl Read + Seek)) -> Result<Vec<Digest>, Error> {
     let hash = id.strip_prefix("sha256:").unwrap_or_default();
     archive.seek(SeekFrom::Start(0))?;
     let mut config = None;
-    each_entry(archive, &mut |name, content| {
+    each_entry(archive, |name, content| {
         let file = name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         let file = file.strip_suffix(b".json").unwrap_or(file);
         if file == hash.as_bytes() {
@@ -99,7 +99,7 @@ pub fn layers(archive: &mut (impl Read + Seek)) -> Result<Vec<Digest>, Error> {
 pub fn digests(archive: &mut impl Read) -> Result<BTreeSet<Digest>, Error> {
     let mut all = BTreeSet::new();
     let mut buffer = vec![0; 64 * 1024];
-    each_entry(archive, &mut |_, content| {
+    each_entry(archive, |_, content| {
         let mut hasher = Hasher::new();
         loop {
             match content.read(&mut buffer)? {
@@ -116,7 +116,7 @@ pub fn digests(archive: &mut impl Read) -> Result<BTreeSet<Digest>, Error> {
 /// Shows each entry with its name; what is not read of one is passed over.
 fn each_entry(
     archive: &mut impl Read,
-    show: &mut dyn FnMut(&[u8], &mut dyn Read) -> Result<(), Error>,
+    mut show: impl FnMut(&[u8], &mut dyn Read) -> Result<(), Error>,
 ) -> Result<(), Error> {
     loop {
         let mut header = [0; BLOCK as usize];
