@@ -315,6 +315,24 @@ pub const KEYS: &[Key] = &[
                [ota.md](ota.md). What it sends counts only if a key of this system signed it.",
     },
     Key {
+        path: "update.user",
+        shape: Shape::Text,
+        expected: "a name of 1 to 255 characters of ASCII without a colon, in quotes",
+        default: "nobody in particular asks",
+        example: "user = \"kiosks\"",
+        text: "The name by which the server of `source` lets this device in, where it does not let \
+               in everybody; see [ota.md](ota.md#who-may-fetch).",
+    },
+    Key {
+        path: "update.password",
+        shape: Shape::Text,
+        expected: "1 to 4096 characters of ASCII, in quotes, and `user` beside it",
+        default: "an empty one, if there is `user`",
+        example: "user = \"kiosks\"\npassword = \"correct horse\"",
+        text: "The password, or the token, that belongs to `user`. It is shown by no command that \
+               is not told to (`--secrets`), and to no other server.",
+    },
+    Key {
         path: "update.channel",
         shape: Shape::Text,
         expected: "a name of 1 to 32 lower-case letters, digits and `-`, in quotes",
@@ -400,7 +418,7 @@ pub(crate) const REPEATED: [(&str, &str); 2] =
 
 /// Keys whose values are for nobody to see.
 pub(crate) fn is_secret(path: &str) -> bool {
-    path.starts_with("network.wifi.") && path.ends_with(".password")
+    path == "update.password" || path.starts_with("network.wifi.") && path.ends_with(".password")
 }
 
 /// The name of the table with the kernel's settings, whose rows are in [`crate::sysctls`].

@@ -24,12 +24,14 @@ pub mod edit;
 pub mod engine;
 pub mod import;
 pub mod keys;
+pub mod login;
 pub mod modules;
 pub mod network;
 pub mod problem;
 pub mod proxy;
 pub mod reference;
 pub mod registry;
+pub mod secret;
 pub mod ssh;
 pub mod suggest;
 pub mod sysctls;
@@ -50,10 +52,11 @@ pub use engine::Engine;
 pub use network::{Address, Interface, Vlan};
 pub use problem::{Problem, Problems};
 pub use proxy::Proxy;
+pub use secret::Secret;
 pub use ssh::PublicKey;
 pub use time::TimeServer;
 pub use update::Update;
-pub use wifi::{Secret, Security, Wifi};
+pub use wifi::{Security, Wifi};
 
 /// Name of the file, in the top directory of the boot partition.
 pub const FILE_NAME: &str = "iota.toml";
@@ -134,7 +137,8 @@ impl Config {
     #[must_use]
     pub fn concealed(&self) -> Self {
         let mut config = self.clone();
-        for password in config.wifi.iter_mut().filter_map(|wifi| wifi.password.as_mut()) {
+        let wifi = config.wifi.iter_mut().filter_map(|wifi| wifi.password.as_mut());
+        for password in wifi.chain(&mut config.update.password) {
             *password = Secret::concealed();
         }
         config

@@ -143,6 +143,8 @@ fn update(update: &Update) -> Option<String> {
     let text = |name: &str, value: Option<String>| value.map(|value| format!("{name} = {value}\n"));
     let lines: String = [
         text("source", update.source.as_ref().map(quoted)),
+        text("user", update.user.as_ref().map(quoted)),
+        text("password", update.password.as_ref().map(|it| quoted(it.reveal()))),
         text("channel", update.channel.as_ref().map(quoted)),
         text("automatic", update.automatic.map(quoted)),
         text("window", update.window.map(quoted)),

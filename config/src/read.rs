@@ -13,13 +13,14 @@ use toml::de::{DeTable, DeValue};
 
 use crate::network::{self, Address, Interface, Vlan};
 use crate::problem::{Problem, Problems};
+use crate::secret::Secret;
 use crate::ssh::{self, PublicKey};
-use crate::update::{self, Update};
 use crate::wifi;
 use crate::{Config, keys, suggest, sysctls};
 
 mod host;
 mod outside;
+mod updates;
 mod wireless;
 
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
@@ -158,6 +159,24 @@ impl<'t> Reader<'t> {
         parsed.map_err(|message| self.wrong(value.span(), path, message)).ok()
     }
 
+    /// A password. What is said about it shows nothing of its line.
+    fn secret(
+        &mut self,
+        path: &str,
+        value: &Value<'t>,
+        parse: impl FnOnce(&str) -> Result<Secret, String>,
+    ) -> Option<Secret> {
+        let mistakes = self.problems.len();
+        let secret = self.parsed(path, value, parse);
+        self.conceal(mistakes);
+        secret
+    }
+
+    /// Shows nothing of the lines of what was found after so many mistakes.
+    fn conceal(&mut self, mistakes: usize) {
+        self.problems.iter_mut().skip(mistakes).for_each(Problem::conceal);
+    }
+
     /// A number of this range.
     fn number(&mut self, value: &Value<'t>, (least, most): (u32, u32)) -> Option<u32> {
         let number = match value.get_ref() {
@@ -204,26 +223,6 @@ impl<'t> Reader<'t> {
             other => {
                 self.wrong(value.span(), path, format!("{}, neither true nor false", kind(other)));
                 false
-            }
-        }
-    }
-
-    fn update(&mut self, value: &Value<'t>, to: &mut Update) {
-        let Some(table) = self.table("update", value) else { return };
-        for (name, value) in self.known("update", table) {
-            match name {
-                "source" => to.source = self.parsed("update.source", value, update::source),
-                "channel" => to.channel = self.parsed("update.channel", value, update::channel),
-                "automatic" => {
-                    to.automatic = self.parsed("update.automatic", value, update::automatic);
-                }
-                "window" => to.window = self.parsed("update.window", value, update::window),
-                "every-min" => {
-                    to.every_min = self.number(value, update::EVERY_LIMITS_MIN);
-                }
-                "report" => to.report = self.parsed("update.report", value, update::report),
-                "most-kb-s" => to.most_kb_s = self.number(value, update::MOST_LIMITS_KB_S),
-                _ => {}
             }
         }
     }

@@ -89,6 +89,8 @@ zram-percent = 50
 
 [update]
 source = "http://updates.example.org/iota/"
+user = "kiosks"
+password = "battery horse"
 channel = "beta"
 automatic = "stage"
 window = "22:00-05:30"
@@ -208,6 +210,8 @@ fn a_file_with_every_key_is_read_and_printed() {
 
         [update]
         source = "http://updates.example.org/iota"
+        user = "kiosks"
+        password = "battery horse"
         channel = "beta"
         automatic = "stage"
         window = "22:00-05:30"

@@ -5,12 +5,16 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use core::fmt;
 
+use crate::login;
 use crate::registry::Repository;
+use crate::secret::Secret;
 
 /// The table `[update]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     pub(crate) source: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
     pub(crate) channel: Option<String>,
     pub(crate) automatic: Option<Automatic>,
     pub(crate) window: Option<Window>,
@@ -31,6 +35,22 @@ impl Update {
     /// Address of the server's directory, without a slash at its end.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
+    }
+
+    /// The name by which the server knows this device.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// What only the two of them know.
+    pub fn password(&self) -> Option<&Secret> {
+        self.password.as_ref()
+    }
+
+    /// What is shown to the server to be let in, as the value of the header `Authorization`.
+    pub fn authorization(&self) -> Option<Secret> {
+        let password = self.password.as_ref().map_or("", Secret::reveal);
+        self.user.as_ref().map(|user| login::basic(user, password))
     }
 
     /// The channel.
@@ -211,6 +231,18 @@ mod tests {
         ] {
             assert!(window(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_without_a_password_has_an_empty_one_and_without_a_name_nothing_is_shown() {
+        let shown = |user: Option<&str>, password: Option<&str>| {
+            let password = password.map(|text| login::password(text).unwrap());
+            let update = Update { user: user.map(str::to_owned), password, ..Update::default() };
+            update.authorization().map(|shown| shown.reveal().to_owned())
+        };
+        assert_eq!(shown(Some("a"), Some("b")).as_deref(), Some("Basic YTpi"));
+        assert_eq!(shown(Some("a"), None).as_deref(), Some("Basic YTo="));
+        assert_eq!(shown(None, None), None);
     }
 
     #[test]

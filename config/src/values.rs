@@ -173,6 +173,9 @@ impl Config {
         add("memory.zram-percent".into(), texts(self.zram_percent.as_slice()));
         let update = &self.update;
         add("update.source".into(), update.source.iter().cloned().collect());
+        add("update.user".into(), update.user.iter().cloned().collect());
+        let password = update.password.iter().map(|password| password.reveal().into());
+        add("update.password".into(), password.collect());
         add("update.channel".into(), update.channel.iter().cloned().collect());
         add("update.automatic".into(), texts(update.automatic.as_slice()));
         add("update.window".into(), texts(update.window.as_slice()));

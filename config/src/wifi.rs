@@ -8,6 +8,8 @@ use alloc::format;
 use alloc::string::String;
 use core::fmt;
 
+use crate::secret::{self, Secret};
+
 /// A network to join. Holding one proves: 1 to 32 bytes of name; a password unless the network is
 /// open, and none if it is; one of 64 hexadecimal digits only where WPA2 may use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,35 +69,9 @@ impl Security {
     }
 }
 
-/// What stands in the place of a password wherever a configuration is shown.
-pub const CONCEALED: &str = "********";
-
-/// A password: 8 to 63 printable characters of ASCII, or 64 hexadecimal digits, which are the key
-/// itself (IEEE 802.11-2020, annex J.4.1). No message and no `Debug` of it shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The password.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it is the key itself, not what one is made of.
-    pub fn is_key(&self) -> bool {
-        self.0.len() == 64
-    }
-
-    /// The same place with nothing in it that anybody may not see.
-    pub(crate) fn concealed() -> Self {
-        Self(CONCEALED.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(CONCEALED)
-    }
+/// Whether a password of a network is the key itself, not what one is made of.
+pub fn is_key(password: &Secret) -> bool {
+    password.reveal().len() == 64
 }
 
 /// Reads the name of a network; an error is one clause.
@@ -108,17 +84,13 @@ pub(crate) fn ssid(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads a password; an error is one clause that does not hold it.
+/// Reads a password: 8 to 63 printable characters of ASCII, or 64 hexadecimal digits, which are the
+/// key itself (IEEE 802.11-2020, annex J.4.1). An error is one clause that does not hold it.
 pub(crate) fn password(text: &str) -> Result<Secret, String> {
-    let printable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    let hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let secret = secret::read(text)?;
     match text.chars().count() {
-        _ if text == CONCEALED => {
-            Err("a password that was left out when this was printed".to_owned())
-        }
-        _ if !printable => Err("a character that is not of printable ASCII".to_owned()),
-        8..=63 => Ok(Secret(text.to_owned())),
-        64 if hexadecimal => Ok(Secret(text.to_owned())),
+        8..=63 => Ok(secret),
+        64 if text.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(secret),
         64 => Err("64 characters that are not hexadecimal digits".to_owned()),
         count => Err(format!("{count} characters")),
     }
@@ -145,7 +117,7 @@ pub(crate) fn fits(
         (Some(_), Some(Security::Open)) => Err("an open network has no password"),
         (None, None) => Err("a network without `password` that is not said to be open"),
         (None, Some(Security::Wpa2 | Security::Wpa3)) => Err("a network without `password`"),
-        (Some(secret), Some(Security::Wpa3)) if secret.is_key() => {
+        (Some(secret), Some(Security::Wpa3)) if is_key(secret) => {
             Err("WPA3 needs the password itself, not a key of 64 digits made of it")
         }
         _ => Ok(()),
@@ -169,14 +141,14 @@ mod tests {
         for good in ["12345678", "a \"quoted\" # one\\", &"x".repeat(63), &key] {
             assert_eq!(password(good).unwrap().reveal(), good);
         }
-        assert!(password(&key).unwrap().is_key());
+        assert!(is_key(&password(&key).unwrap()));
         let long = "x".repeat(64);
         for (bad, expected) in [
             ("1234567", "7 characters"),
             ("größer als", "a character that is not of printable ASCII"),
             ("line\nbreak", "a character that is not of printable ASCII"),
             (long.as_str(), "64 characters that are not hexadecimal digits"),
-            (CONCEALED, "a password that was left out when this was printed"),
+            (secret::CONCEALED, "a password that was left out when this was printed"),
         ] {
             assert_eq!(password(bad).unwrap_err(), expected);
         }
@@ -184,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_password_is_in_no_message_about_it() {
-        assert_eq!(format!("{:?}", password("correct horse").unwrap()), CONCEALED);
+        assert_eq!(format!("{:?}", password("correct horse").unwrap()), secret::CONCEALED);
         assert!(!password("horse").unwrap_err().contains("horse"));
     }
 

@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use super::node::{Entry, Node, Value};
 use super::{Finding, Name};
 use crate::problem::Problem;
-use crate::wifi::{self, Secret, Security, Wifi};
+use crate::secret::Secret;
+use crate::wifi::{self, Security, Wifi};
 use crate::{Config, certificate, network, ssh, time, zone};
 
 /// What is taken from one file.

@@ -9,7 +9,7 @@ use toml::de::DeTable;
 
 use super::{Reader, Value};
 use crate::keys;
-use crate::wifi::{self, Secret, Wifi};
+use crate::wifi::{self, Wifi};
 
 impl<'t> Reader<'t> {
     /// The networks to join, none of them twice.
@@ -32,7 +32,9 @@ impl<'t> Reader<'t> {
         for (name, value) in self.known("network.wifi", table) {
             match name {
                 "ssid" => ssid = self.parsed("network.wifi.ssid", value, wifi::ssid),
-                "password" => password = self.secret("network.wifi.password", value),
+                "password" => {
+                    password = self.secret("network.wifi.password", value, wifi::password)
+                }
                 "security" => {
                     security = self.parsed("network.wifi.security", value, wifi::security);
                 }
@@ -57,15 +59,5 @@ impl<'t> Reader<'t> {
             self.add(span, why.to_owned(), Some(hint.to_owned()));
         }
         Some(Wifi { ssid, password, security, hidden, priority })
-    }
-
-    /// A password. What is said about it shows nothing of its line.
-    fn secret(&mut self, path: &str, value: &Value<'t>) -> Option<Secret> {
-        let mistakes = self.problems.len();
-        let secret = self.parsed(path, value, wifi::password);
-        for problem in self.problems.iter_mut().skip(mistakes) {
-            problem.conceal();
-        }
-        secret
     }
 }

@@ -113,9 +113,20 @@ fn a_registry_with_logins_takes_nothing_from_strangers_and_tells_them() {
     let refused = publisher.publish(&place, 1).unwrap_err();
     assert!(refused.chain().contains("401"), "{}", refused.chain());
     publisher.login = Some(LOGIN.to_owned());
-    publisher.publish(&place, 1).unwrap();
+    let channel = publisher.publish(&place, 1).unwrap();
+    // So do devices.
+    let known = |password: &str| {
+        let text = format!("[update]\nuser = \"anna\"\npassword = \"{password}\"\n");
+        let config = config::Config::parse(text.as_bytes()).unwrap();
+        device(&place).with_login(config.update().authorization())
+    };
     let refused = fetch_channel(&device(&place)).unwrap_err();
-    assert!(refused.contains("wants a password, which this device has not"), "{refused}");
+    assert!(refused.contains("the registry wants a name and a password"), "{refused}");
+    let refused = fetch_channel(&known("sekret")).unwrap_err();
+    assert!(refused.contains("the registry refuses the name and the password"), "{refused}");
+    assert_eq!(fetch_channel(&known("secret")).unwrap(), channel);
+    let bundle = places::bundle(&channel.slot_manifest.sha256);
+    assert!(known("secret").get(&bundle, Some((0, 1))).is_ok());
 }
 
 #[test]

@@ -12,11 +12,12 @@
 //! is not trusted with anything but bytes and time: whatever it sends is held against hashes that a
 //! key of this device signed, and how much is fetched is limited by what those say.
 //!
-//! Reading order: [`web`] → [`tls`] → [`registry`] → [`remote`] → [`offer`] → [`local`] →
-//! [`plan`] → [`pieces`] → [`transfer`] → [`session`] → [`follow`]; [`tell`].
+//! Reading order: [`web`] → [`tls`] → `login` → [`registry`] → [`remote`] → [`offer`] →
+//! [`local`] → [`plan`] → [`pieces`] → [`transfer`] → [`session`] → [`follow`]; [`tell`].
 
 pub mod follow;
 pub mod local;
+mod login;
 pub mod offer;
 pub mod pieces;
 pub mod plan;

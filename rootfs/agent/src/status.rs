@@ -134,6 +134,9 @@ impl Status {
         }
         if let Some(update) = &self.update {
             let _ = writeln!(text, "update     {}", update.line());
+            if let Some(hint) = &update.hint {
+                let _ = writeln!(text, "           hint: {hint}");
+            }
         }
         let _ = writeln!(text, "host name  {}", self.hostname);
         for line in &self.network {
@@ -332,7 +335,10 @@ mod tests {
         let mut status = status(Ok(Answer { version: "26.1.5".to_owned(), containers }));
         status.confirm_left_s = Some(287);
         let says = "2.0 is there; other devices come first".to_owned();
-        status.update = Some(online::report::Report { says, number: 7, ..Default::default() });
+        let hint = Some("wait".to_owned());
+        status.update =
+            Some(online::report::Report { says, hint, number: 7, ..Default::default() });
+        assert!(status.text().contains("come first\n           hint: wait\n"));
         let line = "config     network change waits for confirm, 287 s left\n";
         assert!(status.text().contains(line), "{}", status.text());
         let document: Value =

@@ -12,6 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use config::wifi::is_key;
 use config::{Config, Security, Wifi};
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -140,14 +141,14 @@ fn network(wifi: &Wifi) -> String {
     let protection = match (wifi.security(), wifi.password()) {
         (Some(Security::Open), _) | (_, None) => "key_mgmt=NONE\n",
         (Some(Security::Wpa3), _) => "key_mgmt=SAE\nieee80211w=2\n",
-        (None, Some(secret)) if !secret.is_key() => {
+        (None, Some(secret)) if !is_key(secret) => {
             "key_mgmt=WPA-PSK WPA-PSK-SHA256 SAE\nproto=RSN\nieee80211w=1\n"
         }
         _ => "key_mgmt=WPA-PSK WPA-PSK-SHA256\nproto=RSN\nieee80211w=1\n",
     };
     lines.push_str(protection);
     if let Some(secret) = wifi.password() {
-        let quote = if secret.is_key() { "" } else { "\"" };
+        let quote = if is_key(secret) { "" } else { "\"" };
         let _ = writeln!(lines, "psk={quote}{}{quote}", secret.reveal());
     }
     if wifi.hidden() {

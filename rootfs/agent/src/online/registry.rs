@@ -6,13 +6,16 @@
 //! ```
 //! The registry is trusted with as little as any other server: its manifest only says where bytes
 //! lie, and what they have to be is signed elsewhere. Registries want a token even of strangers;
-//! it is asked for when the registry says so, once, and sent to that registry alone.
+//! it is asked for when the registry says so, once, and sent to that registry alone. A name and a
+//! password are shown to whom the registry names for tokens, or to the registry if it asks for them
+//! itself; what answers where a redirect leads to is not asked what it wants.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+use config::Secret;
 use config::registry::{MANIFEST_TYPE, Repository, TITLE, challenge_parameter};
 use ondisk::channel::places;
 use ondisk::digest::Digest;
@@ -20,6 +23,7 @@ use serde_json::Value;
 use ureq::http::{Response, header};
 use ureq::{Agent, Body};
 
+use super::login::{self, Challenge};
 use super::web::{self, Answer, Trouble, Web};
 
 /// A site of 300 files.
@@ -34,13 +38,15 @@ pub struct Registry {
     /// What a token has to allow: `repository:NAME:pull`.
     scope: String,
     tag: String,
+    login: Option<Secret>,
     known: Mutex<Known>,
 }
 
 /// What has been learned since the look began.
 #[derive(Default)]
 struct Known {
-    token: Option<String>,
+    /// What the registry wants to be shown, as the value of the header `Authorization`.
+    shown: Option<String>,
     /// Digests by path.
     files: Option<BTreeMap<String, String>>,
 }
@@ -59,30 +65,41 @@ impl Registry {
             base,
             scope: format!("repository:{}:pull", repository.name),
             tag: places::tag(channel, board),
+            login: None,
             known: Mutex::default(),
         }
     }
 
-    /// One request, and another one with a token if the registry wants one.
+    /// With a name and a password, for a repository that is not for everybody.
+    #[must_use]
+    pub fn with_login(self, login: Option<Secret>) -> Self {
+        Self { login, ..self }
+    }
+
+    /// One request, and another one that shows who asks if the registry wants to know.
     fn request(
         &self,
         known: &mut Known,
         path: &str,
         range: Option<(u64, u64)>,
     ) -> Result<Response<Body>, Trouble> {
-        let response = self.send(known.token.as_deref(), path, range)?;
+        let response = self.send(known.shown.as_deref(), path, range)?;
         if response.status().as_u16() != 401 {
             return Ok(response);
         }
-        let challenge = response.headers().get(header::WWW_AUTHENTICATE);
-        let challenge = challenge.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        known.token = Some(self.token(challenge)?);
-        self.send(known.token.as_deref(), path, range)
+        self.is_own(&response)?;
+        known.shown = Some(self.answer_to(Challenge::of(&response))?);
+        let response = self.send(known.shown.as_deref(), path, range)?;
+        if response.status().as_u16() == 401 {
+            self.is_own(&response)?;
+            return Err(self.refused());
+        }
+        Ok(response)
     }
 
     fn send(
         &self,
-        token: Option<&str>,
+        shown: Option<&str>,
         path: &str,
         range: Option<(u64, u64)>,
     ) -> Result<Response<Body>, Trouble> {
@@ -91,23 +108,49 @@ impl Registry {
         if let Some(range) = range {
             request = request.header(header::RANGE, web::range(range));
         }
-        if let Some(token) = token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if let Some(shown) = shown {
+            request = request.header(header::AUTHORIZATION, shown);
         }
         request.call().map_err(|error| web::trouble(&error))
     }
 
+    fn is_own(&self, response: &Response<Body>) -> Result<(), Trouble> {
+        login::elsewhere(response, &self.base).map_or(Ok(()), Err)
+    }
+
+    fn refused(&self) -> Trouble {
+        login::refused("the registry", self.login.is_some())
+    }
+
+    /// What to show to a registry that asks like this.
+    fn answer_to(&self, challenge: Option<Challenge>) -> Result<String, Trouble> {
+        match (challenge, &self.login) {
+            (Some(Challenge::Token(parameters)), _) => {
+                self.token(&parameters).map(|token| format!("Bearer {token}"))
+            }
+            (Some(Challenge::Password), Some(login)) => Ok(login.reveal().to_owned()),
+            (Some(Challenge::Password), None) => Err(self.refused()),
+            (None, _) => Err(lasting("wants to be shown who asks in a way that is not known here")),
+        }
+    }
+
     fn token(&self, challenge: &str) -> Result<String, Trouble> {
-        let lasting = |why: &str| Trouble::Lasting(format!("the registry {why}"));
         let realm = challenge_parameter(challenge, "realm");
-        let realm = realm.filter(|_| challenge.starts_with("Bearer "));
-        let realm = realm.ok_or_else(|| lasting("wants a password, which this device has not"))?;
+        let realm = realm.ok_or_else(|| lasting("does not say who gives tokens"))?;
         let mut request = self.agent.get(realm).query("scope", &self.scope);
         if let Some(service) = challenge_parameter(challenge, "service") {
             request = request.query("service", service);
         }
-        let answer = web::read(request.call().map_err(|error| web::trouble(&error))?, 0)?;
-        let document = document(answer, MOST_TOKEN_BYTES).map_err(|why| lasting(&why))?;
+        if let Some(login) = &self.login {
+            request = request.header(header::AUTHORIZATION, login.reveal());
+        }
+        let response = request.call().map_err(|error| web::trouble(&error))?;
+        if matches!(response.status().as_u16(), 401 | 403) {
+            login::elsewhere(&response, realm).map_or(Ok(()), Err)?;
+            return Err(self.refused());
+        }
+        let document = document(web::read(response, 0)?, MOST_TOKEN_BYTES);
+        let document = document.map_err(|why| lasting(&why))?;
         let token = ["token", "access_token"].iter().find_map(|name| document[*name].as_str());
         let plain = |token: &&str| token.bytes().all(|byte| byte.is_ascii_graphic());
         let token = token.filter(plain).ok_or_else(|| lasting("gives no token"))?;
@@ -116,10 +159,13 @@ impl Registry {
 
     fn files(&self, known: &mut Known) -> Result<BTreeMap<String, String>, Trouble> {
         let response = self.request(known, &format!("manifests/{}", self.tag), None)?;
-        let document = document(web::read(response, 0)?, MOST_MANIFEST_BYTES)
-            .map_err(|why| Trouble::Lasting(format!("the registry {why}")))?;
-        Ok(layers(&document))
+        let document = document(web::read(response, 0)?, MOST_MANIFEST_BYTES);
+        Ok(layers(&document.map_err(|why| lasting(&why))?))
     }
+}
+
+fn lasting(why: &str) -> Trouble {
+    Trouble::Lasting(format!("the registry {why}"))
 }
 
 impl Web for Registry {

@@ -18,6 +18,8 @@ pub struct Report {
     pub says: String,
     /// Why the last look or installation failed.
     pub error: Option<String>,
+    /// What to do about that.
+    pub hint: Option<String>,
     /// Number of the channel.
     pub number: u64,
     /// When the channel was signed, in seconds since 1970 by its publisher's clock.
@@ -41,6 +43,7 @@ impl Report {
             verdict: text("verdict").unwrap_or_default(),
             says: text("says").unwrap_or_default(),
             error: text("error"),
+            hint: text("hint"),
             number: document["number"].as_u64().unwrap_or_default(),
             issued_s: document["issued-s"].as_u64().unwrap_or_default(),
             version: text("version"),
@@ -59,6 +62,7 @@ impl Report {
             "verdict": self.verdict,
             "says": self.says,
             "error": self.error,
+            "hint": self.hint,
             "number": self.number,
             "issued-s": self.issued_s,
             "version": self.version,
@@ -88,6 +92,7 @@ mod tests {
             verdict: "install".to_owned(),
             says: "2.0 is there".to_owned(),
             error: Some("no connection".to_owned()),
+            hint: Some("wait".to_owned()),
             number: 7,
             issued_s: 1_764_340_000,
             version: Some("2.0".to_owned()),

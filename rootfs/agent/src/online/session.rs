@@ -87,12 +87,13 @@ pub fn server(places: &Places, update: &Update, board: &str) -> Result<Box<dyn W
         "there is no server to ask\n\
          hint: `iota config set update.source http://…`, or name a bundle",
     )?;
-    let (bundle, proxy) = (outside::bundle(), places.proxy()?);
+    let (bundle, proxy, login) = (outside::bundle(), places.proxy()?, update.authorization());
     Ok(match Repository::parse(source) {
         Some(repository) => {
-            Box::new(Registry::new(&repository, (update.channel(), board), &bundle, &proxy))
+            let channel = (update.channel(), board);
+            Box::new(Registry::new(&repository, channel, &bundle, &proxy).with_login(login))
         }
-        None => Box::new(Http::new(source, &bundle, &proxy)),
+        None => Box::new(Http::new(source, &bundle, &proxy).with_login(login)),
     })
 }
 
@@ -108,20 +109,25 @@ pub fn look(facts: &Facts, web: &dyn Web, update: &Update) -> Result<Look, Strin
             verdict: look.verdict.word().to_owned(),
             says: look.words.clone(),
             error: None,
+            hint: None,
             number: look.channel.sequence,
             issued_s: look.channel.issued_s,
             version: Some(look.channel.version.clone()),
         },
-        Err(error) => failed(places, error),
+        Err(message) => match message.split_once("\nhint: ") {
+            Some((error, hint)) => failed(places, error, Some(hint)),
+            None => failed(places, message, None),
+        },
     };
     report.write(&places.report)?;
     looked
 }
 
 /// What is known stays known when a look or an installation fails.
-fn failed(places: &Places, error: &str) -> Report {
+fn failed(places: &Places, error: &str, hint: Option<&str>) -> Report {
     let before = Report::read(&places.report).unwrap_or_default();
-    Report { error: error.lines().next().map(str::to_owned), ..before }
+    let error = error.lines().next().map(str::to_owned);
+    Report { error, hint: hint.map(str::to_owned), ..before }
 }
 
 /// What a server says, verified.
@@ -228,11 +234,12 @@ pub fn install(
     let outcome = transfer(facts, &*web, (&look.channel, rate, until), disk, progress, say);
     let report = match &outcome {
         Outcome::Done(..) if until == Until::Written => return outcome,
-        Outcome::Failed { error, .. } => failed(&facts.online, error),
+        Outcome::Failed { error, hint, .. } => failed(&facts.online, error, hint.as_deref()),
         _ => Report {
             verdict: Verdict::Staged.word().to_owned(),
             says: Verdict::Staged.words(&look.channel, 0),
             error: None,
+            hint: None,
             ..Report::read(&facts.online.report).unwrap_or_default()
         },
     };

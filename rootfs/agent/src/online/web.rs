@@ -7,10 +7,12 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use config::Secret;
+use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, Uri, header};
 use ureq::{Agent, Body, Error, Proxy, ProxyProtocol};
 
-use super::tls;
+use super::{login, tls};
 
 /// A server's files below one address.
 pub trait Web {
@@ -66,6 +68,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 pub struct Http {
     agent: Agent,
     source: String,
+    login: Option<Secret>,
 }
 
 impl Http {
@@ -73,7 +76,13 @@ impl Http {
     /// are those that the authorities of this bundle vouch for.
     pub fn new(source: &str, bundle: &Path, proxy: &config::Proxy) -> Self {
         let agent = agent(source, bundle, proxy);
-        Self { agent, source: source.trim_end_matches('/').to_owned() }
+        Self { agent, source: source.trim_end_matches('/').to_owned(), login: None }
+    }
+
+    /// Shows this in each request, but not where a redirect leads to.
+    #[must_use]
+    pub fn with_login(self, login: Option<Secret>) -> Self {
+        Self { login, ..self }
     }
 }
 
@@ -85,6 +94,8 @@ pub(super) fn agent(address: &str, bundle: &Path, proxy: &config::Proxy) -> Agen
         .timeout_recv_response(Some(ANSWER_LIMIT))
         .timeout_recv_body(Some(BODY_LIMIT))
         .max_redirects(MOST_REDIRECTS)
+        // To another port of the same host neither: that may be somebody else's.
+        .redirect_auth_headers(RedirectAuthHeaders::Never)
         .http_status_as_error(false)
         .https_only(address.starts_with("https://"))
         .tls_config(tls::settings(tls::authorities(bundle)))
@@ -124,7 +135,16 @@ impl Web for Http {
         if let Some(wanted) = range {
             request = request.header(header::RANGE, self::range(wanted));
         }
+        if let Some(login) = &self.login {
+            request = request.header(header::AUTHORIZATION, login.reveal());
+        }
         let response = request.call().map_err(|error| trouble(&error))?;
+        if response.status().as_u16() == 401 {
+            return Err(match login::elsewhere(&response, &self.source) {
+                Some(elsewhere) => elsewhere,
+                None => login::refused("the server", self.login.is_some()),
+            });
+        }
         read(response, range.map_or(0, |(from, _)| from))
     }
 }

@@ -179,6 +179,8 @@ impl Report {
                 "memory": { "zram-percent": config.zram_percent() },
                 "update": {
                     "source": config.update().source(),
+                    "user": config.update().user(),
+                    "password": config.update().password().map(Secret::reveal),
                     "channel": config.update().channel(),
                     "automatic": config.update().automatic().to_string(),
                     "window": config.update().window().map(|window| window.to_string()),

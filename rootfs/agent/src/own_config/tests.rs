@@ -219,6 +219,8 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
             "memory": { "zram-percent": 25 },
             "update": {
                 "source": null,
+                "user": null,
+                "password": null,
                 "channel": "stable",
                 "automatic": "install",
                 "window": null,
@@ -278,7 +280,8 @@ fn a_module_that_cannot_be_loaded_is_named() {
 #[test]
 fn passwords_are_in_files_that_only_root_reads_and_shown_to_nobody_who_does_not_ask() {
     let root = Root::new();
-    let text = "[[network.wifi]]\nssid = \"Home\"\npassword = \"correct horse\"\n";
+    let text = "[update]\nuser = \"kiosks\"\npassword = \"battery horse\"\n\
+        [[network.wifi]]\nssid = \"Home\"\npassword = \"correct horse\"\n";
     let config = Config::parse(text.as_bytes()).unwrap();
     root.load(&Told::new(Found::Good(config, text.into()), Kept::Missing));
     assert!(root.read("wifi.conf").contains("psk=\"correct horse\"\n"));
@@ -291,6 +294,7 @@ fn passwords_are_in_files_that_only_root_reads_and_shown_to_nobody_who_does_not_
     let line = "network.wifi.Home.password 'correct horse'\n";
     assert!(all(true).contains(line) && !all(false).contains("horse"), "{}", all(false));
     assert!(all(false).contains("network.wifi.Home.password '(secret; "), "{}", all(false));
+    assert!(all(true).contains("update.password 'battery horse'\n"), "{}", all(true));
     assert!(report.show(&system).contains("correct horse"));
     let shown = report.concealed();
     assert!(!shown.show(&system).contains("horse"));

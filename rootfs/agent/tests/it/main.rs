@@ -3,6 +3,7 @@
 
 mod damage;
 mod fake;
+mod login;
 mod registry;
 mod services;
 mod status;

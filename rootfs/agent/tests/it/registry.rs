@@ -13,18 +13,18 @@ use ondisk::digest::Digest;
 use serde_json::{Value, json};
 
 const TOKEN: &str = "Bearer abc";
-const FILE: &[u8] = b"0123456789";
+pub(crate) const FILE: &[u8] = b"0123456789";
 
 /// A request: its target, and its headers by their names in lower case.
-struct Request {
-    target: String,
-    headers: BTreeMap<String, String>,
+pub(crate) struct Request {
+    pub(crate) target: String,
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 /// What a server was asked: target, and what was shown to be let in.
-type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+pub(crate) type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
-fn serve(answer: impl Fn(&Request) -> String + Send + 'static) -> (u16, Asked) {
+pub(crate) fn serve(answer: impl Fn(&Request) -> String + Send + 'static) -> (u16, Asked) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     let asked = Asked::default();
@@ -51,20 +51,20 @@ fn read(stream: &TcpStream) -> Option<Request> {
     Some(Request { target, headers: headers.collect() })
 }
 
-fn reply(status: &str, headers: &str, body: &str) -> String {
+pub(crate) fn reply(status: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
     )
 }
 
-fn manifest() -> Value {
+pub(crate) fn manifest() -> Value {
     let title = json!({ "org.opencontainers.image.title": "files/a" });
     let digest = format!("sha256:{}", Digest::of(FILE));
     json!({ "layers": [{ "digest": digest, "size": FILE.len(), "annotations": title }] })
 }
 
-fn device(port: u16) -> Registry {
+pub(crate) fn device(port: u16) -> Registry {
     let host = format!("127.0.0.1:{port}");
     let repository = Repository { tls: false, host, name: "team/iota".to_owned() };
     let channel = ("stable", "pi4");
@@ -118,8 +118,9 @@ fn a_token_is_asked_for_once_and_shown_to_the_registry_alone() {
 fn whatever_a_registry_answers_instead_is_told_and_does_no_harm() {
     let endless = format!("[{}]", "[".repeat(200_000));
     for (status, headers, body, why) in [
-        ("401 Unauthorized", "", "", "wants a password"),
-        ("401 Unauthorized", "www-authenticate: Basic realm=\"a\"\r\n", "", "wants a password"),
+        ("401 Unauthorized", "", "", "in a way that is not known here"),
+        ("401 Unauthorized", "www-authenticate: Bearer x\r\n", "", "does not say who gives tokens"),
+        ("401 Unauthorized", "www-authenticate: Basic x\r\n", "", "wants a name and a password"),
         ("404 Not Found", "", "", "answers 404"),
         ("200 OK", "", "<html>log in</html>", "something else than a document"),
         ("200 OK", "", endless.as_str(), "something else than a document"),
