@@ -138,15 +138,28 @@ pub struct ImageArgs {
     pub build: BuildArgs,
 }
 
+/// Where channels are.
+#[derive(Args, Clone, Debug)]
+pub struct Place {
+    /// The directory that a web server hands out, made if need be; or a repository of a container
+    /// registry: oci://HOST/NAME[:CHANNEL], without TLS oci+http://…; or a bucket:
+    /// s3://BUCKET/PREFIX, with its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+    #[arg(value_name = "DIR|oci://…|s3://…", value_parser = Destination::parse)]
+    pub to: Destination,
+    /// Where the bucket's store is, if it is not Amazon's, such as https://s3.example.org
+    /// [default: AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+}
+
 /// Options of `iota publish`.
 #[derive(Args, Clone, Debug)]
 pub struct PublishArgs {
     /// The update file, made by `iota bundle`
     pub bundle: PathBuf,
-    /// The directory that a web server hands out, made if need be; or a repository of a container
-    /// registry: oci://HOST/NAME[:CHANNEL], without TLS oci+http://…
-    #[arg(value_name = "DIR|oci://…", value_parser = Destination::parse)]
-    pub to: Destination,
+    /// Where devices find it.
+    #[command(flatten)]
+    pub place: Place,
     /// Which devices: those whose iota.toml names this channel [default: stable]
     #[arg(long, value_name = "NAME")]
     pub channel: Option<String>,
@@ -190,9 +203,9 @@ pub enum ReleaseVerb {
 /// Which channel is changed.
 #[derive(Args, Clone, Debug)]
 pub struct ChannelArgs {
-    /// Where `iota publish` put it: a directory, or oci://HOST/NAME[:CHANNEL]
-    #[arg(value_name = "DIR|oci://…", value_parser = Destination::parse)]
-    pub to: Destination,
+    /// Where `iota publish` put it.
+    #[command(flatten)]
+    pub place: Place,
     /// The board
     pub board: String,
     /// The channel [default: stable]

@@ -30,6 +30,7 @@ pub mod publish;
 pub mod recipe;
 pub mod registry;
 pub mod report;
+pub mod s3;
 pub mod sign;
 pub mod signer;
 pub mod skeleton;

@@ -9,9 +9,9 @@
 //! sequence only rises; nothing is offered that its own key did not sign; whatever is interrupted
 //! leaves the channel as it was.
 //!
-//! A container registry has the same files ([`remote`]).
+//! A container registry has the same files ([`remote`]), and so has a bucket ([`bucket`]).
 //!
-//! Reading order: [`release`] → [`windows`] → [`pieces`]; [`destination`] → [`remote`].
+//! Reading order: [`release`] → [`windows`] → [`pieces`]; [`destination`] → [`remote`], [`bucket`].
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -29,6 +29,7 @@ use crate::image::unfinished::{Unfinished, replace, with_room_hint};
 use crate::signer::Signer;
 use crate::trust_roots::TrustRoots;
 
+pub mod bucket;
 pub mod destination;
 pub mod pieces;
 pub mod release;
@@ -38,7 +39,8 @@ pub mod windows;
 pub use destination::Destination;
 use release::Release;
 
-/// Where devices look: a directory that somebody hands out, or a registry with a copy of it here.
+/// Where devices look: a directory that somebody hands out, or a registry or a bucket, with a copy
+/// of it here.
 pub trait Site {
     /// The directory in which all happens.
     fn directory(&self) -> &Path;

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -78,8 +79,11 @@ pub struct Expected<'a> {
 pub struct Fetcher {
     agent: Agent,
     first_pause: Duration,
-    authorization: Option<String>,
+    headers: Option<Headers>,
 }
+
+/// Headers of one request.
+type Headers = Arc<dyn Fn() -> Vec<(&'static str, String)> + Send + Sync>;
 
 impl Default for Fetcher {
     fn default() -> Self {
@@ -97,12 +101,23 @@ impl Fetcher {
             .timeout_recv_response(Some(HEAD))
             .timeout_per_read(Some(SILENCE))
             .build();
-        Self { agent: config.new_agent(), first_pause: FIRST_PAUSE, authorization: None }
+        Self { agent: config.new_agent(), first_pause: FIRST_PAUSE, headers: None }
     }
 
     /// With this header in every request, but not where a redirect leads to.
     pub fn with_authorization(self, authorization: Option<String>) -> Self {
-        Self { authorization, ..self }
+        match authorization {
+            Some(value) => self.with_headers(move || vec![("authorization", value.clone())]),
+            None => self,
+        }
+    }
+
+    /// With headers that are made anew for each request.
+    pub fn with_headers(
+        self,
+        headers: impl Fn() -> Vec<(&'static str, String)> + Send + Sync + 'static,
+    ) -> Self {
+        Self { headers: Some(Arc::new(headers)), ..self }
     }
 
     /// A small file into memory; more than `limit` bytes are refused.
@@ -197,8 +212,8 @@ impl Fetcher {
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
         }
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
+        for (name, value) in self.headers.iter().flat_map(|headers| headers()) {
+            request = request.header(name, value);
         }
         let again = |error| (Trouble::Again(error), false);
         let response = request.call().map_err(|error| {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use config::registry::Repository;
 
 use crate::error::{Error, Result};
+use crate::s3::Place;
 
 /// The channel of devices whose configuration names none.
 const CHANNEL: &str = "stable";
@@ -21,16 +22,23 @@ pub enum Destination {
         /// The channel, if the address names one: `oci://HOST/NAME:CHANNEL`.
         channel: Option<String>,
     },
+    /// A bucket of an object store.
+    Bucket(Place),
 }
 
 impl Destination {
     /// Reads it; an error is one clause.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
+        if text.starts_with("s3:") {
+            let place = Place::parse(text).map(Self::Bucket);
+            return place.ok_or_else(|| "no bucket, such as s3://bucket/iota".to_owned());
+        }
         let is_address = ["oci:", "oci+http:"].iter().any(|start| text.starts_with(start));
         if !is_address {
             return match text.split_once("://") {
                 Some((scheme, _)) => Err(format!(
-                    "{scheme}:// can only be read: name its directory, or a registry (oci://)"
+                    "{scheme}:// can only be read: name its directory, a registry (oci://) or a \
+                     bucket (s3://)"
                 )),
                 None => Ok(Self::Directory(text.into())),
             };
@@ -50,7 +58,7 @@ impl Destination {
     pub fn channel(&self, option: Option<&str>) -> Result<String> {
         let named = match self {
             Self::Registry { channel, .. } => channel.as_deref(),
-            Self::Directory(_) => None,
+            Self::Directory(_) | Self::Bucket(_) => None,
         };
         match (named, option) {
             (Some(one), Some(other)) if one != other => {
@@ -74,10 +82,12 @@ mod tests {
         assert_eq!(registry("oci://a:5/b/c"), ("https://a:5/v2/b/c".to_owned(), None));
         let named = registry("oci+http://a:5/b:beta");
         assert_eq!(named, ("http://a:5/v2/b".to_owned(), Some("beta".to_owned())));
+        let bucket = Place::parse("s3://bucket/a").unwrap();
+        assert_eq!(Destination::parse("s3://bucket/a"), Ok(Destination::Bucket(bucket)));
         for text in ["site", "./oci", "a:b/c"] {
             assert_eq!(Destination::parse(text), Ok(Destination::Directory(text.into())));
         }
-        for text in ["https://a/b", "oci://a", "oci:a/b", "oci://a/B"] {
+        for text in ["https://a/b", "oci://a", "oci:a/b", "oci://a/B", "s3:bucket", "s3://a/b"] {
             assert!(Destination::parse(text).is_err(), "{text}");
         }
     }

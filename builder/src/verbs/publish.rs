@@ -2,23 +2,25 @@
 
 use ondisk::channel::{ALL, Channel, Fields, State};
 
-use crate::cli::{ChannelArgs, ChannelSigning, Common, PublishArgs, ReleaseVerb};
+use crate::cli::{ChannelArgs, ChannelSigning, Common, Place, PublishArgs, ReleaseVerb};
 use crate::error::Result;
 use crate::host::now_s;
 use crate::host::progress::{Progress, megabytes};
 use crate::host::store::Store;
+use crate::publish::bucket::Bucket;
 use crate::publish::remote::Remote;
 use crate::publish::{self, Destination, Offer, Site};
 use crate::registry::{Client, credentials};
+use crate::s3;
 use crate::sign::{Key, Profile};
 use crate::signer::Signer;
 
 /// Publishes the release of a bundle and says what devices get.
 pub fn run(arguments: &PublishArgs, common: &Common) -> Result<()> {
     let progress = Progress::new(common.quiet);
-    let name = arguments.to.channel(arguments.channel.as_deref())?;
+    let name = arguments.place.to.channel(arguments.channel.as_deref())?;
     let signer = signer(&arguments.signing, common)?;
-    let channel = at(&arguments.to, common, &progress, |site| {
+    let channel = at(&arguments.place, common, &progress, |site| {
         let offer = Offer {
             site,
             channel: &name,
@@ -47,34 +49,40 @@ pub fn change(verb: &ReleaseVerb, common: &Common) -> Result<()> {
         ReleaseVerb::Pause(channel) => (channel, State::Paused, None),
         ReleaseVerb::Withdraw(channel) => (channel, State::Withdrawn, None),
     };
-    let ChannelArgs { to, board, channel, signing } = arguments;
+    let ChannelArgs { place, board, channel, signing } = arguments;
     let apply = |fields: &mut Fields| {
         fields.state = state;
         fields.share = wanted.map_or(fields.share, share);
         fields.issued_s = now_s();
     };
     let progress = Progress::new(common.quiet);
-    let name = to.channel(channel.as_deref())?;
+    let name = place.to.channel(channel.as_deref())?;
     let signer = signer(signing, common)?;
     let channel =
-        at(to, common, &progress, |site| publish::change(site, &name, board, apply, &signer))?;
+        at(place, common, &progress, |site| publish::change(site, &name, board, apply, &signer))?;
     progress.line(line(&channel));
     Ok(())
 }
 
 /// Works where the channels are.
 fn at(
-    to: &Destination,
+    place: &Place,
     common: &Common,
     progress: &Progress,
     work: impl FnOnce(&dyn Site) -> Result<Channel>,
 ) -> Result<Channel> {
-    match to {
+    match &place.to {
         Destination::Directory(directory) => work(directory),
         Destination::Registry { repository, .. } => {
             let store = Store::open(common.cache.as_deref())?;
             let client = Client::new(repository, true, credentials::of(&repository.host)?);
             work(&Remote::new(repository, client, &store, progress)?)
+        }
+        Destination::Bucket(bucket) => {
+            let store = Store::open(common.cache.as_deref())?;
+            let variable = |name: &str| std::env::var(name).ok();
+            let access = s3::Access::of(place.endpoint.as_deref(), variable)?;
+            work(&Bucket::new(s3::Client::new(bucket, &access)?, &store, progress)?)
         }
     }
 }

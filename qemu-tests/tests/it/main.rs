@@ -3,6 +3,7 @@
 
 mod apps;
 mod boot;
+mod buckets;
 mod components;
 mod crashes;
 mod cuts;

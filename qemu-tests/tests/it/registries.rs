@@ -229,7 +229,7 @@ fn walk(directory: &Path) -> Vec<std::path::PathBuf> {
 
 /// A way to a port of this machine on which a connection breaks after so many bytes were sent, as
 /// long as there are any `left` that may.
-fn breaking(port: u16, most: usize, left: &Arc<AtomicU32>) -> u16 {
+pub(crate) fn breaking(port: u16, most: usize, left: &Arc<AtomicU32>) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let own = listener.local_addr().unwrap().port();
     let left = Arc::clone(left);
