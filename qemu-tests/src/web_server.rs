@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,12 +16,24 @@ pub struct WebServer {
     own: tempfile::TempDir,
 }
 
+/// Who a server is, with TLS: files of PEM.
+pub struct Identity {
+    /// Its certificate, and those in between.
+    pub chain: PathBuf,
+    /// Its secret key.
+    pub key: PathBuf,
+}
+
 impl WebServer {
-    /// Hands out a directory, to whoever is on this machine, on this port or one of its own.
+    /// Hands out a directory, to whoever is on this machine, with TLS if it has an identity.
     /// `settings` are lines of nginx's for that directory.
-    pub fn start(directory: &Path, port: Option<u16>, settings: &str) -> Self {
+    pub fn start(directory: &Path, identity: Option<&Identity>, settings: &str) -> Self {
         let own = tempfile::tempdir().unwrap();
-        let port = port.unwrap_or_else(free_port);
+        let port = free_port();
+        let (tls, files) = identity.map_or_else(Default::default, |Identity { chain, key }| {
+            let (chain, key) = (chain.display(), key.display());
+            ("ssl", format!("ssl_certificate {chain}; ssl_certificate_key {key};"))
+        });
         let place = own.path().display();
         // nginx makes these directories even for what it does not do.
         let unused = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
@@ -31,7 +43,7 @@ impl WebServer {
             "daemon off; master_process off; pid {place}/pid; error_log stderr;\n\
              events {{ }}\n\
              http {{ access_log {place}/access.log; {unused}\n\
-             server {{ listen 127.0.0.1:{port}; root {}; {settings} }} }}\n",
+             server {{ listen 127.0.0.1:{port} {tls}; {files} root {}; {settings} }} }}\n",
             directory.display()
         );
         let file = own.path().join("nginx.conf");

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "only tests are here: what fails is a test, and says where")]
 
 mod apps;
+mod authority;
 mod boot;
 mod buckets;
 mod components;
@@ -12,6 +13,7 @@ mod engines;
 mod faults;
 mod formats;
 mod fuzz;
+mod https;
 mod keys;
 mod online;
 mod over_the_air;
