@@ -3,6 +3,7 @@
 //! network. The root's own archives are right by construction: it is verified block by block.
 
 use std::fs::File;
+use std::path::Path;
 
 use ondisk::system::Container;
 use serde_json::{Value, json};
@@ -114,10 +115,11 @@ fn images(carried: &Carried, containers: &[Container]) -> Result<Vec<Image>, Str
     let mut images: Vec<Image> = Vec::new();
     for container in containers {
         let id = services::image_id(&container.image).map_err(|error| error.to_string())?;
-        // The console and another one may share theirs.
+        // The console and another one may share theirs, so it has the name of its archive.
         if !images.iter().any(|image| image.id == id) {
-            let archive = Some(container.image.clone());
-            images.push(Image { names: vec![container.name.clone()], id, archive });
+            let archive = container.image.clone();
+            let name = Path::new(&archive).file_stem().unwrap_or_default().to_string_lossy();
+            images.push(Image { names: vec![name.into_owned()], id, archive: Some(archive) });
         }
     }
     let others = carried.images.iter().filter(|image| image.archive.is_some());
