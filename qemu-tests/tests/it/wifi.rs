@@ -140,7 +140,6 @@ fn run(machine: &mut Machine, arguments: &[&str]) -> String {
 }
 
 #[test]
-#[ignore = "has not been seen to its end yet: run it with --ignored"]
 fn a_device_joins_networks_with_wpa2_and_wpa3_and_tells_nobody_their_passwords() {
     if !slow_tests_wanted() {
         return;
