@@ -488,8 +488,11 @@ mod tests {
                 "ssh",
                 "commands",
                 "updates",
+                "logs",
+                "screen",
                 "containerd",
                 "docker",
+                "zram",
                 "agent",
                 "grow",
                 "health"
@@ -515,7 +518,9 @@ mod tests {
                 "names",
                 "ssh",
                 "commands",
-                "updates"
+                "updates",
+                "logs",
+                "screen"
             ],
             "what is left without an engine"
         );
