@@ -55,7 +55,9 @@ pub(super) fn network(input: &[u8]) -> String {
     let others =
         others.filter(|it| !["state", "resolv.conf"].map(Into::into).contains(&it.file_name()));
     assert_eq!(others.count(), 0, "something lies elsewhere");
-    said.split_ascii_whitespace().take(3).collect::<Vec<_>>().join(" ")
+    // What is new about an event is which interface it is of and what kind of line it makes.
+    let words: Vec<&str> = said.split_ascii_whitespace().take(3).collect();
+    format!("good {}", words.join(" "))
 }
 
 /// See resolv.conf(5): nothing else gets into it.
