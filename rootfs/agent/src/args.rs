@@ -284,7 +284,7 @@ impl Args {
                     Some(file) => args.system = file.to_owned(),
                     None => return Err("--system needs a file".to_owned()),
                 },
-                option if option.starts_with('-') && option != "-" => {
+                option if is_option(option) => {
                     return Err(format!("there is no option `{option}`"));
                 }
                 word => words.push(word),
@@ -298,6 +298,12 @@ impl Args {
         args.verb = verb(&words, flags)?;
         Ok(args)
     }
+}
+
+/// A dash or two and a letter; a certificate begins with five.
+fn is_option(argument: &str) -> bool {
+    let name = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-'));
+    name.is_some_and(|name| name.starts_with(|first: char| first.is_ascii_alphanumeric()))
 }
 
 /// Options that belong to some commands.
@@ -562,6 +568,10 @@ mod tests {
             let args = Args { verb, system: "/usr/lib/iota/system".to_owned() };
             assert_eq!(parse(line), Ok(args), "{line}");
         }
+        let words = ["iota", "config", "set", "ca.certificates", "-----BEGIN A-----\n"];
+        let args = Args::parse(&words.map(str::to_owned)).unwrap();
+        assert!(matches!(args.verb, Verb::Config(ConfigVerb::Set { .. })), "{args:?}");
+        assert!(parse("iota -x").is_err() && parse("iota --nothing").is_err());
         assert_eq!(parse("iota --system x status").map(|args| args.system), Ok("x".to_owned()));
     }
 
