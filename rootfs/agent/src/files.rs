@@ -36,14 +36,6 @@ pub fn keep(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     settle(&unfinished, path)
 }
 
-/// All of a file, or `None` if there is none.
-pub fn read_if_there(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        read => read.map(Some),
-    }
-}
-
 /// Removes a file; false if there was none.
 pub fn remove(path: &Path) -> io::Result<bool> {
     was_there(fs::remove_file(path))

@@ -10,11 +10,11 @@
 //! cut can lose, and a day's lines have a [`Budget`]: what is beyond it is left out, and counted.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::{files, logs};
+use crate::logs;
 
 /// How long lines are collected. 288 times a day, each some 16 KiB of data and journal: under 5 MB.
 pub const PACE: Duration = Duration::from_secs(300);
@@ -109,16 +109,21 @@ impl Store {
     }
 
     /// Prints all of a unit, or of everybody, oldest first, and the starts in between always; how
-    /// many bytes are kept.
+    /// many bytes are kept. They may be more than the device has memory.
     pub fn print(&self, unit: Option<&str>, out: &mut impl Write) -> io::Result<usize> {
         let mut bytes = 0_usize;
         for path in [self.older(), self.newest()] {
-            let Some(text) = files::read_if_there(&path)? else { continue };
-            bytes = bytes.saturating_add(text.len());
-            for line in text.split_inclusive(|byte| *byte == b'\n') {
-                if line.starts_with(b"== ") || unit.is_none_or(|unit| logs::is_of(line, unit)) {
-                    out.write_all(line)?;
+            let file = match File::open(path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            let (mut lines, mut line) = (BufReader::new(file), Vec::new());
+            while lines.read_until(b'\n', &mut line)? > 0 {
+                bytes = bytes.saturating_add(line.len());
+                if line.starts_with(b"== ") || unit.is_none_or(|unit| logs::is_of(&line, unit)) {
+                    out.write_all(&line)?;
                 }
+                line.clear();
             }
         }
         out.flush().map(|()| bytes)

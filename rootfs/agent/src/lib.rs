@@ -25,6 +25,7 @@ pub mod led;
 pub mod logs;
 pub mod memory;
 pub mod memory_limit;
+pub mod modprobe;
 pub mod network;
 pub mod online;
 pub mod own_config;

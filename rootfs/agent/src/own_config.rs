@@ -26,7 +26,7 @@ use ondisk::system::{Container, ENVIRONMENT, Health, System};
 
 use crate::console::Console;
 use crate::online::tls;
-use crate::wifi;
+use crate::{modprobe, wifi};
 
 pub mod apply;
 pub mod change;
@@ -89,7 +89,7 @@ impl Default for Places {
             bundle: outside::BUNDLE.into(),
             docker: "/run/iota/docker.json".into(),
             podman: "/run/iota/registries.conf".into(),
-            modprobe: "/usr/sbin/modprobe".into(),
+            modprobe: modprobe::PROGRAM.into(),
             environment: ENVIRONMENT.into(),
             report: Report::path().into(),
         }

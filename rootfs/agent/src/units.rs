@@ -154,23 +154,17 @@ pub(crate) fn wifi() -> Result<ExitCode, String> {
 pub(crate) fn network_hook() -> Result<ExitCode, String> {
     let event = Event::read(&|name| std::env::var(name).ok())?;
     // Without a report, as in the first moments of a start, what the network offers is used.
-    let event = match Report::read(Report::path()) {
-        Ok(report) => event.with_name_servers(report.config.name_servers()),
-        Err(_) => event,
-    };
+    let config = Report::read(Report::path()).map(|report| report.config).unwrap_or_default();
+    let event = event.with_name_servers(config.name_servers());
     let said = event
         .apply(Files::device())
         .map_err(|error| format!("cannot keep the network's state in /run: {error}"))?;
-    let lines = said.into_iter().chain(vlans(&event));
+    // An interface has come: so do those on its cable.
+    let made = event.arrival().map(|interface| {
+        vlan::settle(interface, config.vlans(), vlan::Places::device(), &vlan::Device)
+    });
+    let lines = said.into_iter().chain(made.into_iter().flatten());
     print(&lines.map(|line| line + "\n").collect::<String>())
-}
-
-/// An interface has come: so do those on its cable.
-fn vlans(event: &Event) -> Vec<String> {
-    let (Some(interface), Ok(report)) = (event.arrival(), Report::read(Report::path())) else {
-        return Vec::new();
-    };
-    vlan::settle(interface, report.config.vlans(), vlan::Places::device(), &vlan::Device)
 }
 
 /// Without a report the default holds.

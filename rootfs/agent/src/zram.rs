@@ -10,11 +10,10 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 
 use rustix::param::page_size;
 
-use crate::sys;
+use crate::{modprobe, sys};
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -32,7 +31,7 @@ pub struct Places {
 impl Default for Places {
     fn default() -> Self {
         Self {
-            modprobe: "/usr/sbin/modprobe".into(),
+            modprobe: modprobe::PROGRAM.into(),
             settings: "/sys/block/zram0".into(),
             device: "/dev/zram0".into(),
             used: "/proc/swaps".into(),
@@ -57,7 +56,9 @@ pub fn start(
         return Ok(None);
     }
     if !places.settings.exists() {
-        load(places)?;
+        let program = &places.modprobe;
+        modprobe::load(program, "zram")
+            .map_err(|why| format!("{} zram: {why}", program.display()))?;
     }
     let failed = |what: PathBuf| move |error: io::Error| format!("{}: {error}", what.display());
     let size = places.settings.join("disksize");
@@ -75,16 +76,6 @@ pub fn start(
 /// [`start`]'s last step on a device.
 pub fn swap_on(device: &CString) -> io::Result<()> {
     sys::swap_on(device)
-}
-
-fn load(places: &Places) -> Result<(), String> {
-    let failed = |why: String| format!("{} zram: {why}", places.modprobe.display());
-    let output = Command::new(&places.modprobe).arg("zram").output();
-    let output = output.map_err(|error| failed(error.to_string()))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
-    }
 }
 
 /// The first page of a swap space (`union swap_header` of `include/linux/swap.h`): version 1, the

@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::Command;
 
 use config::Config;
 use ondisk::system::System;
 
 use super::{Places, outside};
-use crate::{files, wifi};
+use crate::{files, modprobe, wifi};
 
 /// Makes it hold as far as a running system can; says what it could not.
 pub fn everything(
@@ -22,7 +21,10 @@ pub fn everything(
     let hostname = set_hostname(config.hostname().unwrap_or(&system.hostname));
     let mut troubles = Vec::from_iter(hostname.err().map(|error| format!("host name: {error}")));
     troubles.extend(sysctls(places, config));
-    troubles.extend(config.modules().iter().filter_map(|name| load(&places.modprobe, name).err()));
+    for name in config.modules() {
+        let loaded = modprobe::load(&places.modprobe, name);
+        troubles.extend(loaded.err().map(|why| format!("kernel.modules: {name}: {why}")));
+    }
     troubles.extend(daemons(places, config));
     troubles.extend(outside::write(places, config));
     troubles
@@ -36,19 +38,6 @@ fn sysctls(places: &Places, config: &Config) -> Vec<String> {
         trouble.map(|error| format!("{name} = {value}: {error}"))
     };
     config.sysctls().iter().filter_map(set).collect()
-}
-
-/// One that is loaded already is fine.
-fn load(modprobe: &Path, name: &str) -> Result<(), String> {
-    let output = Command::new(modprobe).arg(name).output();
-    let output = output.map_err(|error| format!("{}: {error}", modprobe.display()))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(format!("kernel.modules: {name}: {} {}", output.status, said.trim()))
-        }
-    }
 }
 
 /// Opened, not made: the kernel says by a missing file that it has no such setting.
