@@ -53,6 +53,17 @@ pub trait Site {
     fn send(&self, channel: &Channel, files: &[String]) -> Result<()>;
 }
 
+/// Removes the copy of a channel: what is no longer where devices look is no channel. Its path.
+fn forget_channel(directory: &Path, channel: &str, board: &str) -> Result<String> {
+    let own = places::channel(channel, board);
+    match fs::remove_file(directory.join(&own)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::caused(format!("cannot remove {own}"), error))
+        }
+        _ => Ok(own),
+    }
+}
+
 /// A directory is there, and whoever hands it out looks by itself.
 impl Site for PathBuf {
     fn directory(&self) -> &Path {

@@ -6,15 +6,14 @@
 //! address, is its owner's affair; they need nothing but `https://`.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 
 use ondisk::channel::{self, Channel, places};
 use ondisk::digest::Digest;
 
-use super::Site;
+use super::{Site, forget_channel};
 use crate::debian::digest::of_reader;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::host::progress::{Progress, Task, Unit};
 use crate::host::store::Store;
 use crate::image::unfinished::{replace, with_room_hint};
@@ -93,14 +92,7 @@ impl Site for Bucket<'_> {
     }
 
     fn fetch(&self, name: &str, board: &str, bundles: bool) -> Result<()> {
-        let own = places::channel(name, board);
-        // What the bucket no longer has is no channel.
-        match fs::remove_file(self.directory.join(&own)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::caused(format!("cannot remove {own}"), error));
-            }
-            _ => {}
-        }
+        let own = forget_channel(&self.directory, name, board)?;
         if !channel::is_name(name, channel::MAX_NAME_BYTES) {
             return Ok(());
         }

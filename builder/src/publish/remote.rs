@@ -16,9 +16,9 @@ use config::registry::Repository;
 use ondisk::channel::{self, Channel, places};
 use ondisk::digest::Digest;
 
-use super::Site;
+use super::{Site, forget_channel};
 use crate::debian::digest::of_reader;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::host::progress::{Progress, Task, Unit, megabytes};
 use crate::host::store::Store;
 use crate::image::unfinished::{replace, with_room_hint};
@@ -91,14 +91,7 @@ impl Site for Remote<'_> {
     }
 
     fn fetch(&self, channel: &str, board: &str, bundles: bool) -> Result<()> {
-        let own = places::channel(channel, board);
-        // What the registry no longer has is no channel.
-        match fs::remove_file(self.directory.join(&own)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::caused(format!("cannot remove {own}"), error));
-            }
-            _ => {}
-        }
+        let own = forget_channel(&self.directory, channel, board)?;
         if !channel::is_name(channel, channel::MAX_NAME_BYTES) {
             return Ok(());
         }
