@@ -7,6 +7,8 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ondisk::boot_args::{BootArgs, DiskId};
 use ondisk::device::{FileDevice, ReadAt, WriteAt, is_disk_name};
@@ -266,7 +268,10 @@ impl WriteAt for Uncached {
     }
 }
 
-/// Held while a program may write the record or a slot.
+/// How often a lock that somebody has is tried again.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Held while a program changes what another must not change meanwhile.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the lock ends with the open file")] File);
 
@@ -286,6 +291,17 @@ impl Lock {
                     .to_owned())
             }
             Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Takes the lock; whoever has it gets this much time to end. For what is soon done.
+    pub fn take_within(path: &Path, patience: Duration) -> Result<Self, String> {
+        let start = Instant::now();
+        loop {
+            match Self::take(path) {
+                Err(_) if start.elapsed() < patience => thread::sleep(LOCK_PAUSE),
+                result => return result,
+            }
         }
     }
 }
@@ -321,6 +337,21 @@ mod tests {
         }
         disk.flush().unwrap();
         assert!(fs::read(&path).unwrap() == expected);
+    }
+
+    #[test]
+    fn whoever_has_a_lock_gets_time_to_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let first = Lock::take(&path).unwrap();
+        let refused = Lock::take_within(&path, 2 * LOCK_PAUSE).unwrap_err();
+        assert!(refused.starts_with("another `iota` is changing this system\n"), "{refused}");
+        let second = thread::scope(|scope| {
+            let second = scope.spawn(|| Lock::take_within(&path, Duration::from_secs(600)));
+            drop(first);
+            second.join().unwrap()
+        });
+        assert!(second.is_ok() && Lock::take(&path).is_err());
     }
 
     #[test]

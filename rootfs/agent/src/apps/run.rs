@@ -58,15 +58,7 @@ impl Runner<'_> {
 
     /// Held while an app is changed: names of images are the engine's, and all apps share them.
     pub fn lock(&self) -> Result<Lock, String> {
-        let start = Instant::now();
-        loop {
-            match Lock::take(&self.places.lock) {
-                Err(_) if start.elapsed() < LOCK_PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(200));
-                }
-                result => return result,
-            }
-        }
+        Lock::take_within(&self.places.lock, LOCK_PATIENCE)
     }
 
     /// Brings an app up as it is now: at each start of the device, and after a change.

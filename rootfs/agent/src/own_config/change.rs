@@ -12,6 +12,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use config::values::Key;
 use config::{Config, FILE_NAME, Problems, edit, text};
@@ -26,6 +27,10 @@ use super::{Parts, Places, apply, device};
 use crate::files;
 use crate::own_disk::Lock;
 use crate::update::Outcome;
+
+/// How long another `iota` may hold the lock: a daemon that is told something takes a moment, and
+/// the keeper of a trial looks at it each second.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What somebody wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +151,7 @@ impl Changer<'_> {
     }
 
     fn lock(&self) -> Result<Lock, String> {
-        Lock::take(&self.run.join("config.lock"))
+        Lock::take_within(&self.run.join("config.lock"), LOCK_PATIENCE)
     }
 
     /// The lock; a trial that nobody reverted in time is over before anything new begins.
