@@ -102,7 +102,7 @@ pub fn server(places: &Places, update: &Update, board: &str) -> Result<Box<dyn W
 /// Errors: in one clause, and in the report.
 pub fn look(facts: &Facts, web: &dyn Web, update: &Update) -> Result<Look, String> {
     let places = &facts.online;
-    let looked = look_now(facts, web, update);
+    let looked = look_now(facts, web, update).map_err(|message| with_server(message, update));
     let report = match &looked {
         Ok(look) => Report {
             looked_s: Some(now_s()),
@@ -121,6 +121,16 @@ pub fn look(facts: &Facts, web: &dyn Web, update: &Update) -> Result<Look, Strin
     };
     report.write(&places.report)?;
     looked
+}
+
+/// Whoever reads what went wrong, and nothing better to do about it, wants to know who was asked.
+fn with_server(message: String, update: &Update) -> String {
+    match update.source() {
+        Some(source) if !message.contains("\nhint: ") => {
+            format!("{message}\nhint: {source} was asked (`iota config get update.source`)")
+        }
+        _ => message,
+    }
 }
 
 /// What is known stays known when a look or an installation fails.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use config::Secret;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, Uri, header};
-use ureq::{Agent, Body, Error, Proxy, ProxyProtocol};
+use ureq::{Agent, Body, Error, Proxy, ProxyProtocol, Timeout};
 
 use super::{login, tls};
 
@@ -152,7 +152,23 @@ impl Web for Http {
 pub(super) fn trouble(error: &Error) -> Trouble {
     match tls::refusal(error) {
         Some(why) => Trouble::Lasting(why),
-        None => Trouble::Passing { why: error.to_string(), wait: None },
+        None => Trouble::Passing { why: words(error), wait: None },
+    }
+}
+
+/// In one clause, without the names that a library has for its errors.
+fn words(error: &Error) -> String {
+    match error {
+        Error::HostNotFound => "no name server knows the server's name".to_owned(),
+        // The standard library gives it no kind of its own.
+        Error::Io(error) if error.to_string().contains("failed to lookup") => {
+            "the server's name was not found, or no name server answers".to_owned()
+        }
+        Error::Io(error) => error.to_string(),
+        Error::Timeout(Timeout::Resolve) => "no name server answers".to_owned(),
+        Error::Timeout(_) => "the server does not answer in time".to_owned(),
+        Error::ConnectionFailed => "the server takes no connection".to_owned(),
+        other => other.to_string(),
     }
 }
 
