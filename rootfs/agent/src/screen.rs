@@ -59,9 +59,9 @@ pub fn serve(
         let line = line?;
         let is_word = String::from_utf8_lossy(&line).trim() == SHELL;
         match is_word.then(&shell).flatten() {
-            Some(Ok(())) => {}
             Some(Err(error)) => write!(screen, "cannot open a shell: {error}\r\n")?,
-            None => screen.write_all(show().as_bytes())?,
+            // Whoever left a shell sees that it is over.
+            Some(Ok(())) | None => screen.write_all(show().as_bytes())?,
         }
         screen.flush()?;
     }
@@ -84,5 +84,8 @@ mod tests {
         assert_eq!(typed("shell\r\nx\n\n", false), "state;state;state;");
         assert_eq!(typed("\nshell\n", true), "state;cannot open a shell: no engine\r\n");
         assert_eq!(typed("", true), "");
+        let (mut screen, shell) = (Vec::new(), || Some(Ok(())));
+        serve(&b"shell\n"[..], &mut screen, || "state;".to_owned(), shell).unwrap();
+        assert_eq!(screen, b"state;");
     }
 }
