@@ -42,6 +42,8 @@ pub struct Process {
     pub own: u64,
     /// When it started, in hundredths of a second since the kernel did.
     pub started: u64,
+    /// How often its first thread waited for something, and was woken by it.
+    pub wake_ups: u64,
 }
 
 /// A process that holds less is not worth a line.
@@ -110,13 +112,14 @@ impl Memory {
     /// The same facts for programs.
     pub fn json(&self) -> Value {
         let processes = self.processes.iter().map(|process| {
-            let Process { pid, parent, name, own, started } = process;
+            let Process { pid, parent, name, own, started, wake_ups } = process;
             json!({
                 "pid": pid,
                 "parent": parent,
                 "name": name,
                 "own": own,
                 "started-s": *started as f64 / 100.0,
+                "wake-ups": wake_ups,
             })
         });
         let kernel = self.kernel.iter().map(|(name, bytes)| ((*name).to_owned(), json!(bytes)));
@@ -149,27 +152,41 @@ impl Process {
         let parent = fields.nth(1)?.parse().ok()?;
         let started = fields.nth(17)?.parse().ok()?;
         let own = bytes(status, "RssAnon")?.checked_add(bytes(status, "RssShmem")?)?;
-        Some(Self { pid: pid.parse().ok()?, parent, name: name.to_owned(), own, started })
+        let wake_ups = line(status, "voluntary_ctxt_switches")?.parse().ok()?;
+        let (pid, name) = (pid.parse().ok()?, name.to_owned());
+        Some(Self { pid, parent, name, own, started, wake_ups })
     }
+}
+
+/// What a line `Name:   value` says.
+fn line<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(value.trim())
 }
 
 /// A line `Name:   123 kB`.
 fn bytes(text: &str, name: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    value.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+    line(text, name)?.strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STATUS: &str = "Name:\tdockerd\nVmRSS:\t 90000 kB\nRssAnon:\t  30 kB\nRssShmem:\t 2 kB\n";
+    const STATUS: &str = "Name:\tdockerd\nVmRSS:\t 90000 kB\nRssAnon:\t  30 kB\nRssShmem:\t 2 kB\n\
+        voluntary_ctxt_switches:\t77\nnonvoluntary_ctxt_switches:\t5\n";
 
     #[test]
     fn a_process_is_read_whatever_its_name_holds() {
         let stat = "412 (a) b (c) S 7 412 412 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 1234 55 66";
-        let expected =
-            Process { pid: 412, parent: 7, name: "a) b (c".into(), own: 32768, started: 1234 };
+        let expected = Process {
+            pid: 412,
+            parent: 7,
+            name: "a) b (c".into(),
+            own: 32768,
+            started: 1234,
+            wake_ups: 77,
+        };
         assert_eq!(Process::parse(stat, STATUS), Some(expected));
         assert_eq!(Process::parse(stat, "Name:\tkthreadd\n"), None);
         assert_eq!(Process::parse("412 (short) S 7", STATUS), None);
@@ -192,6 +209,7 @@ mod tests {
             name: name.to_owned(),
             own,
             started: 0,
+            wake_ups: 0,
         };
         let memory = Memory {
             total: 1000 << 20,
