@@ -16,6 +16,7 @@ pub mod fuzz;
 pub mod image;
 pub mod machine;
 pub mod registry_server;
+pub mod rogue_network;
 pub mod sim;
 pub mod simdisk;
 pub mod site;

@@ -41,6 +41,13 @@ address = \"10.77.0.2/24\"
 [logs]
 persistent = true
 
+[engine]
+registry-mirrors = [\"https://mirror.example.org\"]
+insecure-registries = [\"registry.lan:5000\"]
+
+[kernel]
+modules = [\"wireguard\"]
+
 [sysctl]
 vm.max_map_count = 262144
 "
@@ -90,9 +97,11 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     host::is_reached_with_two_cards_of_one_address(&mut machine, &owner, ssh);
     host::is_in_its_virtual_network(&mut machine, &owner, ssh);
     host::may_compress_memory(&mut machine, &owner, ssh);
+    host::has_what_only_an_owner_wants(&owner, ssh);
     host::shows_how_it_stands(&mut machine);
     config::is_read_and_changed(&mut machine, &config_of(&owner));
     tells(&mut machine, &["config", "set", "proxy.http", PROXY], "after a restart: proxy.http");
+    tells(&mut machine, &["config", "set", "console.serial", "true"], "console.serial");
     answers(port);
     machine.power_off(LONG);
     let said = machine.console.log();
@@ -122,6 +131,7 @@ fn a_fresh_disk_boots_to_a_container_and_boots_again_with_its_data() {
     let problem = "iota.toml: line 2, column 1: `hostnome` is not a key";
     config::holds_what_was_changed(&mut machine, problem);
     host::has_kept_its_log(&mut machine, &owner, ssh);
+    host::lets_in_whoever_sits_at_it(&mut machine);
     machine.power_off(LONG);
     let said = machine.console.log();
     drop(machine);
@@ -285,7 +295,7 @@ fn data_is_clean(disk: &Disk) {
 }
 
 /// A port that nobody listens on at the moment.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 

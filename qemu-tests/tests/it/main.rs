@@ -13,6 +13,8 @@ mod engines;
 mod faults;
 mod formats;
 mod fuzz;
+mod hostile_containers;
+mod hostile_network;
 mod https;
 mod keys;
 mod online;

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use builder::host::qemu::Network;
 use qemu_tests::machine::Machine;
 use qemu_tests::ssh::Person;
 use qemu_tests::tools;
@@ -29,7 +30,7 @@ pub(super) fn is_reached_with_two_cards_of_one_address(
     owner: &Person,
     ssh: u16,
 ) {
-    machine.qemu().plug_network().unwrap();
+    machine.qemu().plug_network(Network::Own).unwrap();
     machine.expect_somewhere("network usb0 10.0.2.15/24", LONG);
     let status = tools::text_of(&owner.runs(ssh, &["iota", "status"], ""));
     for name in ["eth0", "usb0"] {
@@ -63,6 +64,26 @@ pub(super) fn may_compress_memory(machine: &mut Machine, owner: &Person, ssh: u1
     let total = machine.status()["memory"]["total"].as_u64().unwrap();
     let quarter = total / 4096;
     assert!((quarter * 95 / 100..=quarter).contains(&kib), "{text}{total}");
+}
+
+/// `[engine]` and `[kernel]`, as the engine and the kernel say themselves.
+pub(super) fn has_what_only_an_owner_wants(owner: &Person, ssh: u16) {
+    let text =
+        tools::text_of(&owner.docker(ssh, &["info", "--format", "{{json .RegistryConfig}}"]));
+    assert!(text.contains("\"Mirrors\":[\"https://mirror.example.org/\"]"), "{text}");
+    assert!(text.contains("\"registry.lan:5000\":{"), "{text}");
+    let text = tools::text_of(&owner.runs(ssh, &["ls /sys/module/wireguard"], ""));
+    assert!(text.contains("refcnt"), "{text}");
+}
+
+/// `console.serial`: a shell of the console container, and the screen again when it ends.
+pub(super) fn lets_in_whoever_sits_at_it(machine: &mut Machine) {
+    machine.expect("`shell` opens a shell ----", LONG);
+    machine.types("shell\n");
+    machine.types("echo here on $((6 * 7)) $(uname -m)\n");
+    machine.expect_line("what the shell printed", LONG, |line| line.contains("here on 42 aarch64"));
+    machine.types("exit\n");
+    machine.expect("`shell` opens a shell ----", LONG);
 }
 
 /// Once by itself, and once for each Enter; nobody gets in.
