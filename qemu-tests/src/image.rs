@@ -113,6 +113,19 @@ pub fn busybox() -> Vec<u8> {
 
 /// A file of a package of the lock, whether images have it or not.
 pub fn file_of(package: &str, path: &str) -> Vec<u8> {
+    let wanted = TreePath::new(path).unwrap();
+    file_where(package, path, |path| *path == wanted)
+}
+
+/// The library of this name in a package of the lock, whatever is behind its name there.
+pub fn library_of(package: &str, name: &str) -> Vec<u8> {
+    file_where(package, name, |path| {
+        let last = path.as_bytes().rsplit(|byte| *byte == b'/').next();
+        last.is_some_and(|last| last.starts_with(name.as_bytes()))
+    })
+}
+
+fn file_where(package: &str, what: &str, is_it: impl Fn(&TreePath) -> bool) -> Vec<u8> {
     let lock = Lock::read(&builder::definitions::lock_path(&workspace())).unwrap();
     let locked = lock.packages().iter().find(|other| other.name == package).unwrap();
     let unpacked = Store::open(None).and_then(|store| {
@@ -124,12 +137,13 @@ pub fn file_of(package: &str, path: &str) -> Vec<u8> {
         store.unpack(locked)
     });
     let entries = unpacked.unwrap_or_else(|error| panic!("{}", error.chain())).entries;
-    let wanted = TreePath::new(path).unwrap();
-    let found = entries.into_iter().find(|(path, _)| *path == wanted);
-    match found.map(|(_, node)| node.kind) {
-        Some(Kind::File(content)) => content.read().unwrap().to_vec(),
-        other => panic!("no {path} in {package}: {other:?}"),
-    }
+    let files = entries.into_iter().filter(|(path, _)| is_it(path));
+    let mut contents = files.filter_map(|(_, node)| match node.kind {
+        Kind::File(content) => Some(content),
+        _ => None,
+    });
+    let content = contents.next().unwrap_or_else(|| panic!("no {what} in {package}"));
+    content.read().unwrap().to_vec()
 }
 
 /// Builds the image into a directory of its own.

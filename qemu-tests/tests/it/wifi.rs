@@ -1,5 +1,6 @@
 //! Wi-Fi in a virtual machine: two radios that the kernel simulates. One is the host's; the other
-//! is moved to a network of its own, where hostapd makes two access points of it.
+//! is moved to a network of its own, where hostapd makes two access points of it, and dnsmasq gives
+//! addresses and answers for names.
 
 use std::fs;
 use std::io;
@@ -64,11 +65,11 @@ inside="$b nsenter -t $apart -n"
 $inside $here/hostapd $here/hostapd.conf &
 for point in wlan1:2 wlan3:3; do
     until $inside $b ip addr add 192.168.7${point#*:}.1/24 dev ${point%:*}; do $b sleep 1; done
-    $inside $b udhcpd -f $here/udhcpd-${point#*:}.conf &
 done
+$inside $here/dnsmasq --conf-file=$here/dnsmasq.conf &
 $inside $b httpd -f -h $here &
 for network in 2 3; do
-    until $b wget -q -T 5 -O /dev/null http://192.168.7$network.1/page; do $b sleep 1; done
+    until $b wget -q -T 5 -O /dev/null http://page.air$network/page; do $b sleep 1; done
     echo "reached network $network"
 done
 phy=$($b cat /sys/class/net/wlan0/phy80211/name)
@@ -78,13 +79,28 @@ $here/iw phy $phy interface add wlan0 type managed
 echo "the radio is back"
 "#;
 
-fn leases(interface: &str, network: u8) -> String {
-    format!(
-        "start 192.168.7{network}.20\nend 192.168.7{network}.20\ninterface {interface}\n\
-         lease_file /run/leases-{network}\npidfile /run/udhcpd-{network}.pid\n\
-         option subnet 255.255.255.0\noption lease 600\n"
-    )
-}
+/// Addresses, and a name that nobody else has, in both networks.
+const NAMES_AND_ADDRESSES: &str = "\
+keep-in-foreground
+user=root
+pid-file=
+no-resolv
+no-hosts
+dhcp-leasefile=/run/leases
+dhcp-authoritative
+dhcp-range=192.168.72.20,192.168.72.20,10m
+dhcp-range=192.168.73.20,192.168.73.20,10m
+address=/page.air2/192.168.72.1
+address=/page.air3/192.168.73.1
+";
+
+/// Libraries of dnsmasq that no image has.
+const LIBRARIES: [(&str, &str); 4] = [
+    ("libjansson4", "libjansson.so.4"),
+    ("libnetfilter-conntrack3", "libnetfilter_conntrack.so.3"),
+    ("libnfnetlink0", "libnfnetlink.so.0"),
+    ("libnftables1", "libnftables.so.1"),
+];
 
 /// The system under test with Wi-Fi, and with the other end of the air.
 fn system_with_air() -> PathBuf {
@@ -108,12 +124,17 @@ fn system_with_air() -> PathBuf {
             ("iw", image::file_of("iw", "usr/sbin/iw"), 0o755),
             ("run.sh", SCRIPT.into(), 0o644),
             ("hostapd.conf", ACCESS_POINTS.into(), 0o644),
-            ("udhcpd-2.conf", leases("wlan1", 2).into(), 0o644),
-            ("udhcpd-3.conf", leases("wlan3", 3).into(), 0o644),
+            ("dnsmasq", image::file_of("dnsmasq-base", "usr/sbin/dnsmasq"), 0o755),
+            ("dnsmasq.conf", NAMES_AND_ADDRESSES.into(), 0o644),
             ("page", b"over the air\n".to_vec(), 0o644),
         ] {
             fs::write(air.join(name), bytes).unwrap();
             fs::set_permissions(air.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let libraries = workspace.join("rootfs/overlay/usr/lib/aarch64-linux-gnu");
+        fs::create_dir_all(&libraries).unwrap();
+        for (package, name) in LIBRARIES {
+            fs::write(libraries.join(name), image::library_of(package, name)).unwrap();
         }
         append(
             &workspace.join("rootfs/host.toml"),
