@@ -11,6 +11,7 @@ pub mod delta;
 pub mod directory;
 pub mod engines;
 pub mod flash;
+pub mod idle;
 pub mod install;
 mod module_index;
 pub mod peers;

@@ -13,6 +13,8 @@ pub enum Value {
     Megabytes(u64),
     /// Bytes, shown in units of 2^20.
     Mebibytes(u64),
+    /// How often something happens.
+    Times(u64),
 }
 
 impl Value {
@@ -20,7 +22,7 @@ impl Value {
         match self {
             Self::Seconds(seconds) | Self::CpuSeconds(seconds) => seconds,
             // 2^53 bytes are far away.
-            Self::Megabytes(bytes) | Self::Mebibytes(bytes) => bytes as f64,
+            Self::Megabytes(count) | Self::Mebibytes(count) | Self::Times(count) => count as f64,
         }
     }
 }
@@ -31,6 +33,7 @@ impl fmt::Display for Value {
             Self::Seconds(seconds) => write!(f, "{seconds:.2} s"),
             Self::CpuSeconds(seconds) => write!(f, "{seconds:.3} cpu s"),
             Self::Megabytes(_) => write!(f, "{:.1} MB", self.number() / 1e6),
+            Self::Times(times) => write!(f, "{times} times"),
             Self::Mebibytes(_) => write!(f, "{:.1} MiB", self.number() / f64::from(1 << 20)),
         }
     }

@@ -14,6 +14,7 @@ use qemu_tests::bench::builds::Builds;
 use qemu_tests::bench::delta;
 use qemu_tests::bench::engines;
 use qemu_tests::bench::flash;
+use qemu_tests::bench::idle;
 use qemu_tests::bench::install;
 use qemu_tests::bench::peers::{self, Peer};
 use qemu_tests::bench::table::{Row, table};
@@ -36,6 +37,8 @@ enum Part {
     Boot,
     /// An image of each engine: its size, its memory, the time to its first container.
     Engines,
+    /// A device that nobody uses, for half an hour: wake-ups, and bytes written in a day.
+    Idle,
     /// An update in a virtual machine beside zstd and dd.
     Install,
     /// The bytes that an update costs, beside xdelta3 and zstd, for each root format.
@@ -93,6 +96,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Engines) {
         rows.extend(engines::run(arguments.boots, &scratch())?);
+    }
+    if wanted(Part::Idle) {
+        rows.extend(idle::run(&image::build_into(&scratch().join("out")))?);
     }
     if wanted(Part::Install) {
         rows.extend(with_host(|host| install::run(host, &scratch()))?);
