@@ -1,5 +1,20 @@
 //! Days of the calendar, for programs that have no library for it.
 
+use core::fmt;
+
+/// The day of a moment, given in seconds since 1970: `2026-11-29`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Day(pub u64);
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = self.0 / 86_400;
+        // A time beyond what can be told apart is far away; the search below has to end.
+        let (year, month, day) = date_of(i64::try_from(days.min(10_000_000)).unwrap_or(0));
+        write!(f, "{year:04}-{month:02}-{day:02}")
+    }
+}
+
 /// Days from 1970-01-01 to a day. Years begin in March here, so that the leap day is a year's last.
 ///
 /// Months and days count from 1. OK to saturate: years of any clock are far from the end of 64
@@ -49,6 +64,9 @@ mod tests {
         }
         assert_eq!(date_of(11_016), (2000, 2, 29));
         assert_eq!(date_of(20_818), (2026, 12, 31));
+        assert_eq!(Day(20_818 * 86_400 + 86_399).to_string(), "2026-12-31");
+        assert_eq!(Day(0).to_string(), "1970-01-01");
+        assert!(Day(u64::MAX).to_string().ends_with("-26"), "{}", Day(u64::MAX));
     }
 
     #[test]

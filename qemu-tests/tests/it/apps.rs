@@ -95,9 +95,37 @@ fn an_app_in_the_image_runs_without_a_registry_and_keeps_its_data() {
     let (_, text) = machine.execute(&["status"], std::io::empty());
     assert!(text.contains("app        shop (release system): setup done; web "), "{text}");
     what_a_card_garbled_is_repaired(&mut machine, &owner, ssh);
-    machine.power_off(LONG);
     let said = machine.console.log();
     assert!(!said.contains("shop/web:1 loaded"), "the image was not kept:\n{said}");
+    an_engine_that_does_not_start_gets_a_new_store(&mut machine, &owner, ssh, port);
+    machine.power_off(LONG);
+}
+
+/// What containerd knows about everything becomes noise. There is no network to fetch anything
+/// from.
+fn an_engine_that_does_not_start_gets_a_new_store(
+    machine: &mut Machine,
+    owner: &Person,
+    ssh: u16,
+    port: u16,
+) {
+    let before = page(port, "starts");
+    let line = "cd /host/var/lib/docker/containerd/daemon/io.containerd.metadata.v1.bolt && \
+        yes noise | dd of=meta.db bs=4096 count=64 conv=notrunc && sync";
+    let output = owner.runs(ssh, &[line], "");
+    assert!(output.status.success(), "{}", qemu_tests::tools::text_of(&output));
+    machine.restart(LONG);
+    machine.expect("engine docker ended again and again: its store is put aside, in", LONG);
+    machine.expect("engine docker ready", LONG);
+    machine.expect_somewhere("image shop/web:1 loaded", LONG);
+    machine.expect("app shop ready", LONG);
+    is_well(machine);
+    // Its volume has been there all the time.
+    assert_eq!(page(port, "starts"), format!("{before}started\n"));
+    let (_, text) = machine.execute(&["status"], std::io::empty());
+    let place = "the old one is in /var/lib/docker/aside for a week";
+    assert!(text.contains("it could not open its store on 20") && text.contains(place), "{text}");
+    assert!(machine.status()["engine-store-put-aside-s"].is_u64());
 }
 
 /// A byte of each layer becomes another one in the engine's store; there is no network to fetch

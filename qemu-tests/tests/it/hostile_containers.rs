@@ -39,13 +39,13 @@ const GROUPS: [[Hostile; 3]; 5] = [
         ("crashes", &["--restart", "always"], "exit 1"),
     ],
     [
-        ("disk", &["-v", "disk:/v"], "dd if=/dev/zero of=/v/f bs=1M; sleep 999"),
-        ("inodes", &["-v", "inodes:/v"], "i=0; while :; do : > /v/$i; i=$((i+1)); done"),
+        ("disk", &["-v", "/v"], "dd if=/dev/zero of=/v/f bs=1M; sleep 999"),
+        ("inodes", &["-v", "/v"], "i=0; while :; do : > /v/$i; i=$((i+1)); done"),
         ("log", &[], "yes this is a log that nobody wants to read"),
     ],
     [
-        ("flushes", &["-v", "flushes:/v"], "while :; do echo > /v/f; sync; done"),
-        ("depth", &["-v", "depth:/v"], "cd /v; while :; do mkdir d; cd d; done"),
+        ("flushes", &["-v", "/v"], "while :; do echo > /v/f; sync; done"),
+        ("depth", &["-v", "/v"], "cd /v; while :; do mkdir d; cd d; done"),
         (
             "connections",
             &[],
@@ -62,7 +62,7 @@ const GROUPS: [[Hostile; 3]; 5] = [
         ),
         (
             "links",
-            &["-v", "links:/v"],
+            &["-v", "/v"],
             "cd /v; while :; do ln -sfn /proc/1/root x; echo y > x/etc/z; ln -sfn /etc x; done",
         ),
         (

@@ -69,7 +69,8 @@ done
 $inside $here/dnsmasq --conf-file=$here/dnsmasq.conf &
 $inside $b httpd -f -h $here &
 for network in 2 3; do
-    until $b wget -q -T 5 -O /dev/null http://page.air$network/page; do $b sleep 1; done
+    until $b wget -q -T 5 -O /dev/null http://192.168.7$network.1/page; do $b sleep 1; done
+    $b nslookup -type=a page.air$network 192.168.7$network.1
     echo "reached network $network"
 done
 phy=$($b cat /sys/class/net/wlan0/phy80211/name)
@@ -83,6 +84,7 @@ echo "the radio is back"
 const NAMES_AND_ADDRESSES: &str = "\
 keep-in-foreground
 user=root
+group=root
 pid-file=
 no-resolv
 no-hosts
@@ -173,7 +175,13 @@ fn a_device_joins_networks_with_wpa2_and_wpa3_and_tells_nobody_their_passwords()
     let options = Options { persist: true, ..Options::new(disk.path()) };
     let mut machine = Machine::boot("wifi", &options);
     machine.expect("radios appear", LONG);
-    machine.expect("network wlan0 192.168.72.20/24, Wi-Fi iota two", LONG);
+    machine.expect(
+        "network wlan0 192.168.72.20/24, router 192.168.72.1, name server 192.168.72.1, \
+         Wi-Fi iota two",
+        LONG,
+    );
+    machine.expect("page.air2", LONG);
+    machine.expect("Address: 192.168.72.1", LONG);
     machine.expect("reached network 2", LONG);
     passwords_are_not_told(&mut machine);
     let (_, memory) = machine.execute(&["status", "--memory"], io::empty());
@@ -185,14 +193,24 @@ fn a_device_joins_networks_with_wpa2_and_wpa3_and_tells_nobody_their_passwords()
     );
     let (code, text) = machine.execute(&["config", "apply", "-"], other.as_bytes());
     assert!(code == 0 && text.contains("on trial: `iota config confirm`"), "{text}");
-    machine.expect("network wlan0 192.168.73.20/24, Wi-Fi iota three", LONG);
+    machine.expect(
+        "network wlan0 192.168.73.20/24, router 192.168.73.1, name server 192.168.73.1, \
+         Wi-Fi iota three",
+        LONG,
+    );
+    machine.expect("page.air3", LONG);
+    machine.expect("Address: 192.168.73.1", LONG);
     machine.expect("reached network 3", LONG);
     run(&mut machine, &["config", "confirm"]);
     let kernel = run(&mut machine, &["logs", "kernel"]);
     assert!(!kernel.contains("failed to load regulatory.db"), "{kernel}");
 
     machine.expect("the radio is back", LONG);
-    machine.expect("network wlan0 192.168.73.20/24, Wi-Fi iota three", LONG);
+    machine.expect(
+        "network wlan0 192.168.73.20/24, router 192.168.73.1, name server 192.168.73.1, \
+         Wi-Fi iota three",
+        LONG,
+    );
     // Nothing to join any more: the key that came first is a change that needs no restart either.
     let (code, text) = machine.execute(&["config", "apply", "-"], "# nothing\n".as_bytes());
     assert!(code == 0 && text.contains("in force: network.wifi"), "{text}");

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 
 use ondisk::boot_args::BootArgs;
+use ondisk::calendar::Day;
 use ondisk::system::{Again, System};
 use serde_json::{Value, json};
 
 use crate::apps::state::AppState;
 use crate::data::Data;
+use crate::engine::rescue::Store;
 use crate::engine::{Engine, Listed};
 use crate::memory::Memory;
 use crate::online;
@@ -23,6 +25,8 @@ pub struct Status {
     pub slots: Result<Slots, String>,
     /// The engine's name, and its version and containers or why it does not answer.
     pub engine: Option<(String, Result<Answer, String>)>,
+    /// When the engine's store was put aside, in seconds since 1970, and where it is.
+    pub aside: Option<(u64, String)>,
     /// Names of the declared containers that are to run all the time.
     pub declared: Vec<String>,
     /// How it stands with the apps, or why that is not known.
@@ -71,6 +75,7 @@ impl Status {
                 .engine
                 .as_ref()
                 .map(|described| (described.name.clone(), engine.map_or_else(unknown, ask))),
+            aside: Store::of(system).and_then(|it| Some((it.put_aside_s()?, it.aside_path()))),
             declared: system
                 .containers
                 .iter()
@@ -165,6 +170,14 @@ impl Status {
             }
             Some((name, Err(error))) => drop(writeln!(text, "engine     {name}: {error}")),
         }
+        if let Some((when_s, place)) = &self.aside {
+            let day = Day(*when_s);
+            let _ = writeln!(
+                text,
+                "           it could not open its store on {day} and made a \
+                 new one; the old one is in {place} for a week"
+            );
+        }
         for container in self.containers() {
             let Listed { name, image, status, .. } = container;
             let _ = writeln!(text, "container  {name} ({}): {status}", short(image));
@@ -246,6 +259,7 @@ impl Status {
             "update": self.update.as_ref().map(online::report::Report::json),
             "confirm-left-s": self.confirm_left_s,
             "engine": engine,
+            "engine-store-put-aside-s": self.aside.as_ref().map(|(when_s, _)| when_s),
             "containers": containers.collect::<Vec<Value>>(),
             "apps": apps,
             "missing": self.missing().collect::<Vec<_>>(),
@@ -281,6 +295,7 @@ mod tests {
             boot: BootArgs::parse(&command_line).map_err(|error| error.to_string()),
             slots: Err("no disk here".to_owned()),
             engine: Some(("docker".to_owned(), answer)),
+            aside: None,
             declared: vec!["hello".to_owned(), "web".to_owned()],
             apps: Ok(Vec::new()),
             hostname: "kiosk-7".to_owned(),
@@ -376,13 +391,15 @@ mod tests {
         #[rustfmt::skip]
         let plain = Status {
             engine, declared, apps, boot, slots, config, data, hostname, update, confirm_left_s,
-            network: Vec::new(),
+            network: Vec::new(), aside: Some((86_400, "/var/lib/docker/aside".to_owned())),
         };
         assert!(plain.is_well());
         assert_eq!(
             plain.text(),
             "slot       unknown: no\nhost name  iota\nconfig     unknown: no report\n\
-            data       unknown: no report\nengine     none\n"
+            data       unknown: no report\nengine     none\n\
+            \x20          it could not open its store on 1970-01-02 and made a new one; the old \
+            one is in /var/lib/docker/aside for a week\n"
         );
     }
 }

@@ -12,6 +12,7 @@ use agent::apps;
 use agent::apps::run::Runner;
 use agent::apps::store::Places as AppPlaces;
 use agent::console::Console;
+use agent::engine::rescue::{self, Store as EngineStore};
 use agent::growth;
 use agent::health::{self, Gate};
 use agent::health_checks;
@@ -28,13 +29,14 @@ use agent::screen;
 use agent::services::{Pace, Services};
 use agent::ssh;
 use agent::status::Status;
+use agent::time::now_s;
 use agent::update::{self, Change, Facts, Lines};
 use agent::{sys, vlan, wifi, zram};
-use ondisk::calendar::date_of;
-use ondisk::system::RUNNING_MARK;
+use ondisk::calendar::Day;
+use ondisk::system::{RUNNING_MARK, System};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::{app_states, open_engine, print, program, read_system, tell_pid_1, whole_status};
 
@@ -62,8 +64,54 @@ pub(crate) fn services(path: &str) -> Result<ExitCode, String> {
     }
     if engine.runs_on_demand() {
         health_checks::start(Path::new(&described.socket));
+    } else {
+        let system = system.clone();
+        thread::spawn(move || rescue_store(&system));
     }
     services.run(&own_config::in_their_zone(&system.containers), &runner.works()?)
+}
+
+/// Until the engine answers for the first time, or has a new store.
+fn rescue_store(system: &System) {
+    let console = Console::new(io::stdout());
+    let (Some(described), Some(engine)) = (&system.engine, open_engine(system)) else { return };
+    let (Some(store), Ok(machine)) = (EngineStore::of(system), program().map(Running::device))
+    else {
+        return;
+    };
+    let is_proven = Facts::default().boot().is_ok_and(|boot| boot.attempt == 0 && !boot.safe);
+    let above = system.service(&described.service).map_or(&[][..], |service| &service.after);
+    let services: Vec<&String> = above.iter().chain([&described.service]).collect();
+    let (start, mut seen) = (Instant::now(), rescue::Seen::default());
+    while engine.ping().is_err() {
+        for service in &services {
+            seen.note(
+                service,
+                machine.main_process(service).map(Pid::as_raw_nonzero).map(i32::from),
+            );
+        }
+        if is_proven && seen.is_hopeless(start.elapsed()) {
+            let end_all = || services.iter().try_for_each(|service| machine.end(service));
+            // Whoever began while things were moved begins once more.
+            let done = end_all().and_then(|()| store.put_aside(now_s())).and_then(|()| end_all());
+            let name = &described.name;
+            console.say(&match done {
+                Ok(()) => format!(
+                    "engine {name} ended again and again: its store is put aside, in {}, and it \
+                     begins with a new one; volumes stay",
+                    store.aside_path()
+                ),
+                Err(error) => format!("engine {name} ends again and again: {error}"),
+            });
+            return;
+        }
+        thread::sleep(rescue::PACE);
+    }
+    match store.tidy(now_s()) {
+        Ok(true) => console.say("what was put aside of the engine's store a week ago is removed"),
+        Ok(false) => {}
+        Err(error) => console.say(&format!("{}: {error}", store.aside_path())),
+    }
 }
 
 /// Looks at the system until it has been fit for its window; PID 1 limits how long that may take.
@@ -214,12 +262,11 @@ pub(crate) fn keep_logs() -> Result<ExitCode, String> {
 /// By the clock as it is then, which may be wrong.
 fn heading(facts: &Facts) -> String {
     let now = agent::time::now_s();
-    let (year, month, day) = date_of(i64::try_from(now / 86_400).unwrap_or(0));
     let (hour, minute) = (now / 3600 % 24, now / 60 % 60);
     let boot = facts.boot();
     let system = boot.map(|boot| format!("{} in slot {}", boot.version, boot.slot.letter()));
     let system = system.unwrap_or_else(|error| error);
-    format!("start {year:04}-{month:02}-{day:02} {hour:02}:{minute:02} UTC, {system}")
+    format!("start {} {hour:02}:{minute:02} UTC, {system}", Day(now))
 }
 
 /// A machine without a console has no screen either.

@@ -16,6 +16,7 @@ mod docker;
 mod exec;
 mod podman;
 mod project;
+pub mod rescue;
 
 pub use docker::Docker;
 pub use exec::{Attached, Exec};

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use ondisk::calendar::date_of;
+use ondisk::calendar::Day;
 use rustls::pki_types::UnixTime;
 use rustls::{CertificateError, Error as TlsError};
 use ureq::Error;
@@ -126,7 +126,5 @@ fn names(presented: &[String]) -> String {
 }
 
 fn date(time: &UnixTime) -> String {
-    let days = i64::try_from(time.as_secs() / 86_400).unwrap_or(i64::MAX / 366);
-    let (year, month, day) = date_of(days);
-    format!("{year:04}-{month:02}-{day:02}")
+    Day(time.as_secs()).to_string()
 }

@@ -64,7 +64,7 @@ impl Running {
     }
 
     /// The process of a service that PID 1 has started, not one that this one has.
-    fn main_process(&self, service: &str) -> Option<Pid> {
+    pub fn main_process(&self, service: &str) -> Option<Pid> {
         let members = fs::read_to_string(self.groups.join(service).join("cgroup.procs")).ok()?;
         let mut ids = members.lines().filter_map(|line| line.parse::<i32>().ok());
         ids.find(|id| parent(&self.processes, *id) == Some(1)).and_then(Pid::from_raw)
