@@ -91,7 +91,7 @@ fn lies_about_addresses() -> Vec<(&'static str, Dhcp)> {
         ("an option beyond the end", Dhcp::Mumbles(vec![53, 1, 2, 54, 4, 10, 66, 0, 1, 6, 255, 1])),
         ("options in the head that do not end", gives(&[(52, &[3])])),
         ("options of no length", Dhcp::Mumbles([&[53, 1, 5][..], &empty].concat())),
-        ("noise", Dhcp::Mumbles((0..1200_u32).map(|n| (n * 167 >> 3) as u8).collect())),
+        ("noise", Dhcp::Mumbles((0..1200_u32).map(|n| ((n * 167) >> 3) as u8).collect())),
         ("a thousand answers", Dhcp::Gives(Lease::honest(), 1000)),
     ]
 }

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use crate::logs;
 
-/// How long lines are collected. 288 times a day, each some 16 KiB of data and journal: under 5 MB.
-pub const PACE: Duration = Duration::from_secs(300);
+/// How long lines are collected. 144 times a day, each some 20 KiB of data and journal: 3 MB.
+pub const PACE: Duration = Duration::from_secs(600);
 /// The first time it is sooner: whoever restarts after a minute wants to know why.
 pub const FIRST: Duration = Duration::from_secs(30);
 

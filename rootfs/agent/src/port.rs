@@ -30,7 +30,7 @@ pub fn serve() -> Result<(), String> {
     let port = File::options().read(true).write(true).open(&node).map_err(failed)?;
     prepare_line(&port).map_err(failed)?;
     let program = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
-    let mut input = BufReader::with_capacity(MAX_PAYLOAD_BYTES, Patient(&port));
+    let mut input = BufReader::with_capacity(MAX_PAYLOAD_BYTES, patient(&port));
     loop {
         match attend(&mut input, &port, &program) {
             Ok(()) => {}
@@ -93,16 +93,27 @@ fn prepare_line(port: &File) -> io::Result<()> {
 ///
 /// The kernel hears that the last host has left, and that the next one has come, on another queue
 /// than the bytes, and maybe behind the first of them: a read then ends once in the middle of a
-/// command (`port_fops_read` in `drivers/char/virtio_console.c`).
-struct Patient<R>(R);
+/// command (`port_fops_read` in `drivers/char/virtio_console.c`). Where nothing has come since the
+/// last end there is no command to be in the middle of, and nothing to wait for.
+struct Patient<R> {
+    port: R,
+    is_silent: bool,
+}
+
+fn patient<R>(port: R) -> Patient<R> {
+    Patient { port, is_silent: false }
+}
 
 impl<R: Read> Read for Patient<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let start = Instant::now();
         loop {
-            match self.0.read(buffer)? {
-                0 if start.elapsed() < GAP => std::thread::sleep(GAP / 20),
-                length => return Ok(length),
+            match self.port.read(buffer)? {
+                0 if !self.is_silent && start.elapsed() < GAP => std::thread::sleep(GAP / 20),
+                length => {
+                    self.is_silent = length == 0;
+                    return Ok(length);
+                }
             }
         }
     }
@@ -292,7 +303,7 @@ mod tests {
         for cut in 0..request.len() {
             let (front, back) = request.split_at(cut);
             let pieces = vec![front.to_vec(), Vec::new(), back.to_vec()];
-            let input = BufReader::new(Patient(Pieces(pieces.into_iter())));
+            let input = BufReader::new(patient(Pieces(pieces.into_iter())));
             let mut bytes = Vec::new();
             attend(input, &mut bytes, Path::new("/bin/sh")).unwrap();
             assert_eq!(read(&bytes), ("some input".to_owned(), String::new(), 0), "{cut}");
@@ -301,8 +312,9 @@ mod tests {
 
     #[test]
     fn a_port_without_its_other_end_ends_after_a_while() {
-        let mut port = Patient(io::empty());
+        let mut port = patient(io::empty());
         assert_eq!(port.read(&mut [0; 8]).unwrap(), 0);
+        assert!(port.is_silent, "the next read need not wait");
     }
 
     #[test]
