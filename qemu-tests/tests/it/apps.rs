@@ -109,7 +109,8 @@ fn an_engine_that_does_not_start_gets_a_new_store(
     ssh: u16,
     port: u16,
 ) {
-    let before = page(port, "starts");
+    let body = |page: String| page.split_once("\r\n\r\n").unwrap().1.to_owned();
+    let before = body(page(port, "starts"));
     let line = "cd /host/var/lib/docker/containerd/daemon/io.containerd.metadata.v1.bolt && \
         yes noise | dd of=meta.db bs=4096 count=64 conv=notrunc && sync";
     // It may take containerd, and this shell with it, at once.
@@ -122,7 +123,7 @@ fn an_engine_that_does_not_start_gets_a_new_store(
     machine.expect("app shop ready", LONG);
     is_well(machine);
     // Its volume has been there all the time.
-    assert_eq!(page(port, "starts"), format!("{before}started\n"));
+    assert_eq!(body(page(port, "starts")), format!("{before}started\n"));
     let (_, text) = machine.execute(&["status"], std::io::empty());
     let place = "the old one is in /var/lib/docker/aside for a week";
     assert!(text.contains("it could not open its store on 20") && text.contains(place), "{text}");
