@@ -16,6 +16,8 @@ use crate::services;
 
 /// How often an image is freed of its containers: one of them may be made anew in between.
 const TRIES: u32 = 10;
+/// How often an image is put in order before that counts as hopeless.
+const ROUNDS: u32 = 3;
 
 /// How it stands with an image in the engine's store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,13 +100,11 @@ pub fn run(
     for image in images(&carried, containers)? {
         let health = look(runner, &image)?;
         let name = image.names.first().unwrap_or(&image.id).clone();
-        let wanted = repair && health != Health::Whole;
-        if wanted {
+        let mut repaired = false;
+        if repair && health != Health::Whole {
             (runner.say)(&format!("image {name} is put in order"));
-            mend(runner, &image, &carried)?;
+            repaired = mend_until_whole(runner, &image, &carried)?;
         }
-        // What was done is looked at like anything else.
-        let repaired = wanted && look(runner, &image)? == Health::Whole;
         verdicts.push(Verdict { name, id: image.id, health, repaired });
     }
     Ok(verdicts)
@@ -148,6 +148,18 @@ fn look(runner: &Runner<'_>, image: &Image) -> Result<Health, String> {
             Some(layer) => Health::Damaged(format!("its layer {layer} is another one")),
         },
     })
+}
+
+/// What was done is looked at like anything else. A container that somebody made again of the image
+/// just before that went keeps its layers, damage and all: then it is done once more.
+fn mend_until_whole(runner: &Runner<'_>, image: &Image, carried: &Carried) -> Result<bool, String> {
+    for _ in 0..ROUNDS {
+        mend(runner, image, carried)?;
+        if look(runner, image)? == Health::Whole {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The image goes with the containers made of it, comes back out of the root, and so do they: those
