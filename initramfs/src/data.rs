@@ -1,5 +1,6 @@
 //! The data partition at a start: the hands of [`ondisk::data_care`], which has the rules.
 
+use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::os::linux::fs::MetadataExt;
 use std::os::unix::fs::FileExt;
@@ -24,6 +25,12 @@ pub(crate) const DATA: &str = "/data";
 
 /// Flags of the data partition: what is on it came from containers and the network.
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+
+/// The kernel writes nothing more once it has met an error. One block in twenty is kept for the
+/// host and the engine: ext4 would give them to every container's root as well, so they are a
+/// user's of whom there is none, and of those who may use all (`CAP_SYS_RESOURCE`, which the engine
+/// does not give to containers; `ext4_has_free_clusters` in fs/ext4/balloc.c).
+const OPTIONS: &CStr = c"errors=remount-ro,resuid=4294967294";
 
 const CHECK: &str = "/usr/sbin/e2fsck";
 /// Makes what the builder makes: blocks of 4 KiB, a journal of 16 MiB, no inode for growing, which
@@ -146,7 +153,7 @@ impl Hands<'_> {
     fn mount_it(&self) -> Result<()> {
         self.modules.load(DATA_FILESYSTEM);
         let flags = FLAGS.union(MountFlags::NOATIME);
-        mount(self.node, DATA, DATA_FILESYSTEM, flags, c"errors=remount-ro").context(self.node)
+        mount(self.node, DATA, DATA_FILESYSTEM, flags, OPTIONS).context(self.node)
     }
 
     fn make(&mut self) -> Result<()> {

@@ -39,10 +39,10 @@ const GROUPS: [[Hostile; 3]; 5] = [
         ("crashes", &["--restart", "always"], "exit 1"),
     ],
     [
+        // The engine has a reserve, and starts the others on a full disk.
+        ("disk", &["-v", "/v"], "dd if=/dev/zero of=/v/f bs=1M; sleep 999"),
         ("inodes", &["-v", "/v"], "i=0; while :; do : > /v/$i; i=$((i+1)); done"),
         ("log", &[], "yes this is a log that nobody wants to read"),
-        // The last: an engine starts nothing on a full disk.
-        ("disk", &["-v", "/v"], "dd if=/dev/zero of=/v/f bs=1M; sleep 999"),
     ],
     [
         ("flushes", &["-v", "/v"], "while :; do echo > /v/f; sync; done"),
