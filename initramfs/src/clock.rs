@@ -1,8 +1,9 @@
 //! The clock of a machine that may have none: many boards start in 1970.
 //!
 //! It is never before the day on which the running kernel was made, which its signed image says,
-//! and never before the time that this system kept on its data partition. Programs that ask the
-//! network for the time go on from there; until they have, certificates of today are valid.
+//! and never before the time that this system kept on its data partition, or that was signed into a
+//! channel which the agent has accepted. Programs that ask the network for the time go on from
+//! there; until they have, certificates of today are valid.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,6 +11,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ondisk::calendar::{date_of, days_since_epoch};
+use ondisk::system::SIGNED_TIME;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::failure::{Context, Result};
@@ -40,13 +42,16 @@ impl Clock {
         Self { floor, next_ms: 0 }
     }
 
-    /// Sets the clock to the time that was kept, if it is before. The data partition is mounted.
+    /// Sets the clock to what the data partition knows, if it is before that.
     pub(crate) fn go_on(&mut self, now_ms: u64) {
         self.next_ms = now_ms.saturating_add(EVERY_MS);
-        if let Ok(kept) = fs::metadata(KEPT).and_then(|kept| kept.modified())
-            && is_plausible(kept, self.floor)
-        {
-            raise_to(kept, "the time that was kept");
+        let known = [(KEPT, "the time that was kept"), (SIGNED_TIME, "the time that was signed")];
+        for (path, what) in known {
+            if let Ok(time) = fs::metadata(path).and_then(|file| file.modified())
+                && is_plausible(time, self.floor)
+            {
+                raise_to(time, what);
+            }
         }
     }
 

@@ -78,6 +78,10 @@ mod write;
 
 pub use led::{LEDS, Led, Pattern, RUNNING_MARK, Setting, Stage};
 
+/// A file whose time of modification is the newest that somebody trusted has signed: the agent
+/// raises it, PID 1 does not let the clock begin before it.
+pub const SIGNED_TIME: &str = "/data/iota/update/signed-time";
+
 /// Where the builder puts the description and PID 1 looks for it.
 pub const PATH: &str = "/usr/lib/iota/system";
 

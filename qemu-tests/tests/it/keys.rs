@@ -106,7 +106,9 @@ impl Device {
 
     fn places(&self) -> Places {
         let file = |name| self.kept.path().join(name);
-        Places { seen: file("seen"), trust_roots: file("trust-roots"), ..Places::default() }
+        let signed_time = file("signed-time");
+        let (seen, trust_roots) = (file("seen"), file("trust-roots"));
+        Places { seen, trust_roots, signed_time, ..Places::default() }
     }
 
     fn known(&self) -> TrustRoot {

@@ -35,6 +35,9 @@ const LONG: Duration = Duration::from_secs(400);
 /// This machine, as QEMU's user network shows it to its guest.
 const HOST: &str = "10.0.2.2";
 
+/// When everything is signed, by the publisher's clock: 31 December 2027.
+const SIGNED_S: u64 = 1_830_211_200;
+
 /// Bytes of the third release that no other has.
 const NEW_BYTES: u64 = 12 << 20;
 
@@ -47,7 +50,7 @@ fn publish(site: &dyn Site, outputs: &Path, bases: usize) -> Channel {
 }
 
 fn publish_as(signer: &Signer, site: &dyn Site, outputs: &Path, bases: usize) -> Channel {
-    let offer = Offer { site, channel: "stable", share: ALL, bases, now_s: 1 };
+    let offer = Offer { site, channel: "stable", share: ALL, bases, now_s: SIGNED_S };
     let bundle = outputs.join("update.bundle");
     publish::publish(&bundle, &offer, signer, &Progress::new(false)).unwrap()
 }
@@ -155,6 +158,8 @@ fn a_device_follows_a_channel_goes_on_after_a_power_cut_and_does_not_try_twice_w
     machine.restart(LONG);
     is_committed(&mut machine, "B", 1);
     assert_eq!(machine.status()["boot"]["version"], "2.0");
+    // The clock of this machine began in 1970; what it has accepted meanwhile is the new floor.
+    machine.expect_somewhere("clock set to the time that was signed: 2027-12-31", LONG);
 
     let fleet = format!("{address}/fleet");
     set(&mut machine, "update.source", &address);

@@ -27,6 +27,7 @@ pub mod report;
 pub mod roots;
 pub mod seen;
 pub mod session;
+pub mod signed_time;
 pub mod tell;
 pub mod tls;
 pub mod transfer;

@@ -9,6 +9,7 @@ use config::registry::Repository;
 use config::{Proxy, Update};
 use ondisk::boot_record::State as SlotState;
 use ondisk::channel::Channel;
+use ondisk::system::SIGNED_TIME;
 use ondisk::trust_root::TrustRoot;
 use serde_json::json;
 
@@ -18,6 +19,7 @@ use super::registry::Registry;
 use super::report::Report;
 use super::roots;
 use super::seen::Seen;
+use super::signed_time;
 use super::transfer::{self, Transfer, Transferred};
 use super::web::{Http, Web};
 use crate::apply::{Progress, Rules, Until};
@@ -38,6 +40,8 @@ pub struct Places {
     pub seen: PathBuf,
     /// Trust roots that are newer than the system's.
     pub trust_roots: PathBuf,
+    /// The newest time that a channel was signed at.
+    pub signed_time: PathBuf,
     /// What came of the last look.
     pub report: PathBuf,
 }
@@ -49,6 +53,7 @@ impl Default for Places {
             machine_id: "/run/iota/machine-id".into(),
             seen: Seen::path(),
             trust_roots: roots::path(),
+            signed_time: SIGNED_TIME.into(),
             report: Report::path(),
         }
     }
@@ -166,6 +171,7 @@ pub fn ask(
     let seen = kept.number(name);
     // Without a data partition it is not kept, which nobody can help.
     let _ = kept.rise(&places.seen, name, channel.sequence);
+    let _ = signed_time::rise(&places.signed_time, channel.issued_s);
     Ok(Answer { root, channel, seen })
 }
 

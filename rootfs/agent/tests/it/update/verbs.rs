@@ -44,6 +44,7 @@ impl Machine {
                 machine_id: path.join("machine-id"),
                 seen: path.join("seen"),
                 trust_roots: path.join("trust-roots"),
+                signed_time: path.join("signed-time"),
                 report: path.join("update.json"),
             },
         };
