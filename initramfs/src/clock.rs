@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ondisk::calendar::{date_of, days_since_epoch};
+use ondisk::calendar::{Day, days_since_epoch};
 use ondisk::system::SIGNED_TIME;
 use rustix::time::{ClockId, Timespec, clock_settime};
 
@@ -83,7 +83,10 @@ fn raise_to(least: SystemTime, what: &str) {
         return;
     }
     match set(least) {
-        Ok(()) => say(&format!("clock set to {what}: {} UTC", Day::of(least))),
+        Ok(()) => {
+            let since = least.duration_since(UNIX_EPOCH).unwrap_or_default();
+            say(&format!("clock set to {what}: {} UTC", Day(since.as_secs())));
+        }
         Err(failure) => say(&format!("clock: {failure}")),
     }
 }
@@ -104,40 +107,12 @@ fn is_plausible(kept: SystemTime, floor: SystemTime) -> bool {
 fn day_of(version: &str) -> Option<Duration> {
     let (_, date) = version.trim_end().strip_suffix(')')?.rsplit_once('(')?;
     let mut numbers = date.split('-').map(str::parse::<i64>);
-    let (year, month, day) = (numbers.next()?, numbers.next()?, numbers.next()?);
-    let day = Day { year: year.ok()?, month: month.ok()?, day: day.ok()? };
-    let valid = (1970..=2199).contains(&day.year)
-        && (1..=12).contains(&day.month)
-        && (1..=31).contains(&day.day);
-    let days = u64::try_from(day.days()).ok().filter(|_| valid && numbers.next().is_none());
+    let (year, month, day) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+    let valid =
+        (1970..=2199).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    let days = u64::try_from(days_since_epoch(year, month, day)).ok();
+    let days = days.filter(|_| valid && numbers.next().is_none());
     days.map(|days| Duration::from_secs(days * 86_400))
-}
-
-/// A day of the calendar.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Day {
-    year: i64,
-    month: i64,
-    day: i64,
-}
-
-impl Day {
-    fn days(self) -> i64 {
-        days_since_epoch(self.year, self.month, self.day)
-    }
-
-    fn of(time: SystemTime) -> Self {
-        let days = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
-        let days = i64::try_from(days).unwrap_or(i64::MAX);
-        let (year, month, day) = date_of(days);
-        Self { year, month, day }
-    }
-}
-
-impl std::fmt::Display for Day {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:04}-{:02}-{:02}", self.year, self.month, self.day)
-    }
 }
 
 #[cfg(test)]
@@ -160,8 +135,8 @@ mod tests {
         for (days, text) in DAYS {
             let time = Duration::from_secs(days * 86_400);
             assert_eq!(day_of(&format!("#1 SMP Debian 6.12.1-1 ({text})")), Some(time), "{text}");
-            let evening = UNIX_EPOCH + time + Duration::from_secs(86_399);
-            assert_eq!(Day::of(evening).to_string(), text);
+            let evening = time + Duration::from_secs(86_399);
+            assert_eq!(Day(evening.as_secs()).to_string(), text);
         }
     }
 
