@@ -83,6 +83,7 @@ impl Drop for WebServer {
     }
 }
 
-fn free_port() -> u16 {
+/// A port of this machine that nobody listens on at the moment.
+pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

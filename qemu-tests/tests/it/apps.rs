@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use clap::Parser as _;
 use qemu_tests::disk::Disk;
 use qemu_tests::machine::Machine;
 use qemu_tests::ssh::Person;
+use qemu_tests::web_server::free_port;
 use qemu_tests::{image, scratch, slow_tests_wanted};
 use serde_json::Value;
 
@@ -236,10 +237,6 @@ pub(crate) fn is_well(machine: &mut Machine) {
         assert!(Instant::now() < deadline, "{text}");
         std::thread::sleep(Duration::from_secs(2));
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// A page of the app, once it answers.

@@ -4,13 +4,14 @@ mod config;
 mod host;
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use builder::host::qemu::{Forward, Options};
 use qemu_tests::disk::Disk;
 use qemu_tests::machine::Machine;
 use qemu_tests::ssh::Person;
+use qemu_tests::web_server::free_port;
 use qemu_tests::{image, slow_tests_wanted, tools};
 use serde_json::{Value, json};
 
@@ -292,11 +293,6 @@ fn has_config(machine: &mut Machine, expected: &Value) {
 fn data_is_clean(disk: &Disk) {
     let data = disk.extract(disk.table().data().unwrap().extent, "data");
     tools::run(tools::tool("e2fsck").command().args(["-f", "-n"]).arg(data));
-}
-
-/// A port that nobody listens on at the moment.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Asks the container for its page until it answers.

@@ -7,9 +7,10 @@ use builder::host::qemu::{Forward, Options};
 use qemu_tests::disk::Disk;
 use qemu_tests::machine::Machine;
 use qemu_tests::ssh::Person;
+use qemu_tests::web_server::free_port;
 use qemu_tests::{scratch, slow_tests_wanted};
 
-use crate::apps::{COMPOSE, build_with, free_port, is_well, page};
+use crate::apps::{COMPOSE, build_with, is_well, page};
 
 const LONG: Duration = Duration::from_secs(400);
 

@@ -11,9 +11,9 @@ use qemu_tests::image::variant;
 use qemu_tests::machine::Machine;
 use qemu_tests::site::noise;
 use qemu_tests::ssh::Person;
+use qemu_tests::web_server::free_port;
 use qemu_tests::{slow_tests_wanted, stick, tools};
 
-use crate::boot::free_port;
 use crate::slots::{bundle_of, short_window};
 
 /// Emulated processors on a busy machine: nothing is measured here.

@@ -13,9 +13,8 @@ use qemu_tests::rogue_network::{
     CLIENT, Dhcp, DnsAnswer, Heard, Lease, Manners, RogueNetwork, SERVER, dns_address, dns_answer,
 };
 use qemu_tests::ssh::Person;
+use qemu_tests::web_server::free_port;
 use qemu_tests::{image, slow_tests_wanted, tools};
-
-use crate::boot::free_port;
 
 /// Emulated processors on a busy machine: nothing is measured here.
 const LONG: Duration = Duration::from_secs(400);

@@ -175,14 +175,8 @@ fn a_device_joins_networks_with_wpa2_and_wpa3_and_tells_nobody_their_passwords()
     let options = Options { persist: true, ..Options::new(disk.path()) };
     let mut machine = Machine::boot("wifi", &options);
     machine.expect("radios appear", LONG);
-    machine.expect(
-        "network wlan0 192.168.72.20/24, router 192.168.72.1, name server 192.168.72.1, \
-         Wi-Fi iota two",
-        LONG,
-    );
-    machine.expect("page.air2", LONG);
-    machine.expect("Address: 192.168.72.1", LONG);
-    machine.expect("reached network 2", LONG);
+    joins(&mut machine, 2, "iota two");
+    reaches(&mut machine, 2);
     passwords_are_not_told(&mut machine);
     let (_, memory) = machine.execute(&["status", "--memory"], io::empty());
     eprintln!("{memory}");
@@ -193,24 +187,14 @@ fn a_device_joins_networks_with_wpa2_and_wpa3_and_tells_nobody_their_passwords()
     );
     let (code, text) = machine.execute(&["config", "apply", "-"], other.as_bytes());
     assert!(code == 0 && text.contains("on trial: `iota config confirm`"), "{text}");
-    machine.expect(
-        "network wlan0 192.168.73.20/24, router 192.168.73.1, name server 192.168.73.1, \
-         Wi-Fi iota three",
-        LONG,
-    );
-    machine.expect("page.air3", LONG);
-    machine.expect("Address: 192.168.73.1", LONG);
-    machine.expect("reached network 3", LONG);
+    joins(&mut machine, 3, "iota three");
+    reaches(&mut machine, 3);
     run(&mut machine, &["config", "confirm"]);
     let kernel = run(&mut machine, &["logs", "kernel"]);
     assert!(!kernel.contains("failed to load regulatory.db"), "{kernel}");
 
     machine.expect("the radio is back", LONG);
-    machine.expect(
-        "network wlan0 192.168.73.20/24, router 192.168.73.1, name server 192.168.73.1, \
-         Wi-Fi iota three",
-        LONG,
-    );
+    joins(&mut machine, 3, "iota three");
     // Nothing to join any more: the key that came first is a change that needs no restart either.
     let (code, text) = machine.execute(&["config", "apply", "-"], "# nothing\n".as_bytes());
     assert!(code == 0 && text.contains("in force: network.wifi"), "{text}");
@@ -222,6 +206,21 @@ fn a_device_joins_networks_with_wpa2_and_wpa3_and_tells_nobody_their_passwords()
             assert!(!log.contains(password), "{password} is in {log}");
         }
     }
+}
+
+/// The device is in a network, with everything that dnsmasq gives it.
+fn joins(machine: &mut Machine, network: u8, name: &str) {
+    let own = format!("192.168.7{network}");
+    let line =
+        format!("network wlan0 {own}.20/24, router {own}.1, name server {own}.1, Wi-Fi {name}");
+    machine.expect(&line, LONG);
+}
+
+/// The other end answers for a name and hands out a page, over the air.
+fn reaches(machine: &mut Machine, network: u8) {
+    machine.expect(&format!("page.air{network}"), LONG);
+    machine.expect(&format!("Address: 192.168.7{network}.1"), LONG);
+    machine.expect(&format!("reached network {network}"), LONG);
 }
 
 fn passwords_are_not_told(machine: &mut Machine) {

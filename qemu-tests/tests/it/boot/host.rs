@@ -6,8 +6,9 @@ use builder::host::qemu::Network;
 use qemu_tests::machine::Machine;
 use qemu_tests::ssh::Person;
 use qemu_tests::tools;
+use qemu_tests::web_server::free_port;
 
-use super::{GREETING, LONG, free_port, get, tells};
+use super::{GREETING, LONG, get, tells};
 
 /// `ssh -L`, as people reach what no port of the host leads to.
 pub(super) fn forwards_a_port(owner: &Person, ssh: u16) {
