@@ -489,6 +489,7 @@ mod tests {
                 "commands",
                 "updates",
                 "logs",
+                "crash",
                 "screen",
                 "containerd",
                 "docker",
@@ -520,6 +521,7 @@ mod tests {
                 "commands",
                 "updates",
                 "logs",
+                "crash",
                 "screen"
             ],
             "what is left without an engine"

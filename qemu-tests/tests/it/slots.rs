@@ -178,13 +178,30 @@ fn fails_three_times(machine: &mut Machine, outputs: &Path) -> Value {
     machine.status()
 }
 
+/// Its last words have outlived the restart in variables of the firmware.
+fn says_why_the_kernel_crashed(machine: &mut Machine, status: &Value) {
+    let cause = "Kernel panic - not syncing: sysrq triggered crash";
+    assert_eq!(status["crash"]["cause"], cause, "{status}");
+    let line = format!("the kernel crashed before this start: {cause}");
+    assert!(machine.console.log().contains(&line), "no {line:?}");
+    let (code, text) = machine.execute(&["logs", "crashes"], io::empty());
+    assert_eq!(code, 0, "{text}");
+    assert!(text.starts_with("== found 20") && text.contains("sysrq: Trigger a crash"), "{text}");
+}
+
 #[test]
 fn a_system_that_panics_hangs_loses_its_init_or_has_no_engine_is_taken_back() {
     if !slow_tests_wanted() {
         return;
     }
     let first = variant("1.0", 1, short_window);
-    let panics = saboteur("2.0-panic", 2, "echo c > /proc/sysrq-trigger");
+    // Not before the firmware can keep what the kernel says then.
+    let panics = saboteur(
+        "2.0-panic",
+        2,
+        "until /usr/lib/iota/busybox grep -q ^pstore /proc/mounts; do \
+         /usr/lib/iota/busybox sleep 1; done; echo c > /proc/sysrq-trigger",
+    );
     // PID 1 stands still and everything else goes on: only the watchdog can tell, and does so
     // well within the window of a minute.
     let hangs = saboteur(
@@ -220,6 +237,9 @@ fn a_system_that_panics_hangs_loses_its_init_or_has_no_engine_is_taken_back() {
         assert_eq!(failure["version"], version, "{after}");
         assert_eq!(failure["attempt"], 3, "{after}");
         assert!(!failure["stage"].as_str().unwrap_or_default().is_empty(), "{after}");
+        if version == "2.0-panic" {
+            says_why_the_kernel_crashed(&mut machine, &after);
+        }
     }
     let after = fails_three_times(&mut machine, &no_engine);
     let failure = &after["slots"]["last-failure"];

@@ -28,7 +28,8 @@ Commands:
   rollback               Start the other system next
   logs [UNIT]            Print what was said since the start, oldest first, by everybody or one
                          UNIT: init, agent, docker, network, a container's name, …; kernel.
-                         With --kept: what is kept on the data partition of this and earlier starts
+                         With --kept: what is kept on the data partition of this and earlier starts.
+                         UNIT crashes: what the kernel said last when it crashed
   config show            Show the configuration in force, and where it comes from
   config get [KEY]       Print a value in force, such as that of network.dns; without KEY all
   config set KEY VALUE…  Change a value; network.interface.NAME.address for one of an interface
@@ -63,6 +64,7 @@ Commands:
   wifi                   Join the Wi-Fi networks of iota.toml (started by PID 1)
   zram                   Let memory be compressed when it is short (started by PID 1)
   keep-logs              Write the log to the data partition if it is to be kept (started by PID 1)
+  keep-crashes           Keep what the kernel said last when it crashed (started by PID 1)
   screen                 Show on the console how it stands (started by PID 1)
   podman                 Hold the socket of an engine that runs on demand (started by PID 1)
   network-hook           Take over a network change (run by dhcpcd)
@@ -175,6 +177,8 @@ pub enum Verb {
     Zram,
     /// Write the log to the data partition.
     KeepLogs,
+    /// Keep what the kernel said last when it crashed.
+    KeepCrashes,
     /// Show on the console how it stands.
     Screen,
     /// Take over a network change.
@@ -453,6 +457,7 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "wifi" => Verb::Wifi,
         "zram" => Verb::Zram,
         "keep-logs" => Verb::KeepLogs,
+        "keep-crashes" => Verb::KeepCrashes,
         "screen" => Verb::Screen,
         "podman" => Verb::Podman { answer: false },
         "network-hook" => Verb::NetworkHook,
@@ -558,6 +563,7 @@ mod tests {
             ("iota wifi", Verb::Wifi),
             ("iota zram", Verb::Zram),
             ("iota keep-logs", Verb::KeepLogs),
+            ("iota keep-crashes", Verb::KeepCrashes),
             ("iota screen", Verb::Screen),
             ("/usr/lib/iota/shell", Verb::Shell(Session::Console(None))),
             ("-shell", Verb::Shell(Session::Console(None))),

@@ -12,6 +12,7 @@ pub mod archive;
 pub mod args;
 pub mod client;
 pub mod console;
+pub mod crash;
 pub mod data;
 pub mod engine;
 pub mod files;

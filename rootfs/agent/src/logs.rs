@@ -8,10 +8,12 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use crate::crash;
 use crate::kept_log::Store;
 
 /// Where PID 1 hands out what it keeps.
@@ -22,6 +24,8 @@ const KERNEL: &str = "/dev/kmsg";
 const WARNING: u8 = 4;
 /// The name under which they are asked for.
 const KERNEL_UNIT: &str = "kernel";
+/// The name under which its crashes are asked for.
+pub const CRASHES_UNIT: &str = "crashes";
 /// How soon a follower sees a line.
 const PACE: Duration = Duration::from_millis(500);
 
@@ -47,6 +51,18 @@ pub fn print_kept(unit: Option<&str>, store: &Store, out: &mut impl Write) -> Re
         Ok(0) => Err("nothing is kept on the data partition\n\
                       hint: `iota config set logs.persistent true` keeps the log from the next \
                       start on"
+            .to_owned()),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Prints what the kernel said last before each of its crashes that are kept.
+pub fn print_crashes(kept: &Path, out: &mut impl Write) -> Result<(), String> {
+    match crash::print(kept, out) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(format!("{}: {error}", kept.display())),
+        Ok(0) => Err("no crash of the kernel is kept\n\
+                      hint: `iota logs kernel` prints its messages of this start"
             .to_owned()),
         Ok(_) => Ok(()),
     }

@@ -13,6 +13,7 @@ use agent::apps::store::Places as AppPlaces;
 use agent::apps::verbs::AppVerb;
 use agent::args::{Args, ConfigVerb, HELP, Verb};
 use agent::console::Console;
+use agent::crash;
 use agent::data::Data;
 use agent::engine::{self, Engine};
 use agent::kept_log::Store;
@@ -29,6 +30,7 @@ use agent::reset;
 use agent::shell::{Session, console, pipe};
 use agent::slots::Slots;
 use agent::status::Status;
+use agent::time::now_s;
 use agent::update::{self, Facts, Lines, Outcome};
 use config::problem::document;
 use config::values::Key;
@@ -83,6 +85,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         }
         Verb::Zram => units::zram(),
         Verb::KeepLogs => units::keep_logs(),
+        Verb::KeepCrashes => units::keep_crashes(),
         Verb::Screen => units::screen(&args.system),
         Verb::NetworkHook => units::network_hook(),
         Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),
@@ -91,7 +94,9 @@ fn run(args: &Args) -> Result<ExitCode, String> {
 
 fn print_logs(unit: Option<&str>, follow: bool, kept: bool) -> Result<ExitCode, String> {
     let out = &mut io::stdout().lock();
-    if kept {
+    if unit == Some(logs::CRASHES_UNIT) {
+        logs::print_crashes(&crash::Places::default().kept, out)?;
+    } else if kept {
         logs::print_kept(unit, &Store::new(Path::new(Store::PLACE), u64::MAX), out)?;
     } else {
         logs::print(unit, follow, out)?;
@@ -123,6 +128,7 @@ fn whole_status(system: &System, facts: &Facts) -> Status {
     status.config = Report::read(Report::path());
     status.apps = app_states(system, engine.as_deref());
     status.data = Data::read(facts);
+    status.crash = crash::newest(&crash::Places::default().kept, now_s());
     status
 }
 

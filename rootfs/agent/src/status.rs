@@ -8,6 +8,7 @@ use ondisk::system::{Again, System};
 use serde_json::{Value, json};
 
 use crate::apps::state::AppState;
+use crate::crash::Crash;
 use crate::data::Data;
 use crate::engine::rescue::Store;
 use crate::engine::{Engine, Listed};
@@ -27,6 +28,8 @@ pub struct Status {
     pub engine: Option<(String, Result<Answer, String>)>,
     /// When the engine's store was put aside, in seconds since 1970, and where it is.
     pub aside: Option<(u64, String)>,
+    /// The kernel's newest crash, if it has been found of late.
+    pub crash: Option<Crash>,
     /// Names of the declared containers that are to run all the time.
     pub declared: Vec<String>,
     /// How it stands with the apps, or why that is not known.
@@ -76,6 +79,7 @@ impl Status {
                 .as_ref()
                 .map(|described| (described.name.clone(), engine.map_or_else(unknown, ask))),
             aside: Store::of(system).and_then(|it| Some((it.put_aside_s()?, it.aside_path()))),
+            crash: None,
             declared: system
                 .containers
                 .iter()
@@ -159,6 +163,11 @@ impl Status {
         match &self.data {
             Ok(data) => text.push_str(&data.text()),
             Err(error) => drop(writeln!(text, "data       unknown: {error}")),
+        }
+        if let Some(Crash { found_s, cause }) = &self.crash {
+            let day = Day(*found_s);
+            let _ = writeln!(text, "crash      of the kernel, found {day}: {cause}");
+            text.push_str("           hint: `iota logs crashes` prints what it said last\n");
         }
         if let Some(seconds) = self.confirm_left_s {
             let _ = writeln!(text, "config     network change waits for confirm, {seconds} s left");
@@ -259,6 +268,7 @@ impl Status {
             "update": self.update.as_ref().map(online::report::Report::json),
             "confirm-left-s": self.confirm_left_s,
             "engine": engine,
+            "crash": self.crash.as_ref().map(Crash::json),
             "engine-store-put-aside-s": self.aside.as_ref().map(|(when_s, _)| when_s),
             "containers": containers.collect::<Vec<Value>>(),
             "apps": apps,
@@ -296,6 +306,7 @@ mod tests {
             slots: Err("no disk here".to_owned()),
             engine: Some(("docker".to_owned(), answer)),
             aside: None,
+            crash: None,
             declared: vec!["hello".to_owned(), "web".to_owned()],
             apps: Ok(Vec::new()),
             hostname: "kiosk-7".to_owned(),
@@ -392,12 +403,15 @@ mod tests {
         let plain = Status {
             engine, declared, apps, boot, slots, config, data, hostname, update, confirm_left_s,
             network: Vec::new(), aside: Some((86_400, "/var/lib/docker/aside".to_owned())),
+            crash: Some(Crash { found_s: 86_400, cause: "Kernel panic - not syncing".to_owned() }),
         };
         assert!(plain.is_well());
         assert_eq!(
             plain.text(),
             "slot       unknown: no\nhost name  iota\nconfig     unknown: no report\n\
-            data       unknown: no report\nengine     none\n\
+            data       unknown: no report\n\
+            crash      of the kernel, found 1970-01-02: Kernel panic - not syncing\n\
+            \x20          hint: `iota logs crashes` prints what it said last\nengine     none\n\
             \x20          it could not open its store on 1970-01-02 and made a new one; the old \
             one is in /var/lib/docker/aside for a week\n"
         );

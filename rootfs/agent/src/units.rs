@@ -12,6 +12,7 @@ use agent::apps;
 use agent::apps::run::Runner;
 use agent::apps::store::Places as AppPlaces;
 use agent::console::Console;
+use agent::crash;
 use agent::engine::rescue::{self, Store as EngineStore};
 use agent::growth;
 use agent::health::{self, Gate};
@@ -238,7 +239,7 @@ pub(crate) fn keep_logs() -> Result<ExitCode, String> {
     let signals = sys::signals(&[Signal::TERM]).map_err(failed)?;
     let store = Store::new(Path::new(Store::PLACE), config.most_log_bytes());
     let (mut sources, begun) = (kept_log::Device::new(), Instant::now());
-    let mut collector = Collector::new(heading(&Facts::default()), 0);
+    let mut collector = Collector::new(heading("start", &Facts::default()), 0);
     let (mut pace, mut told) = (kept_log::FIRST, None);
     loop {
         let time = Timespec::try_from(pace).unwrap_or_default();
@@ -259,14 +260,30 @@ pub(crate) fn keep_logs() -> Result<ExitCode, String> {
     }
 }
 
+/// What the kernel said last in the start before goes where it can be read.
+pub(crate) fn keep_crashes() -> Result<ExitCode, String> {
+    let places = crash::Places::default();
+    let failed = |error: io::Error| format!("{}: {error}", places.records.display());
+    crash::prepare(&places).map_err(failed)?;
+    let heading = heading("found", &Facts::default());
+    let kept = crash::keep(&places, &heading)
+        .map_err(|error| format!("crashes of the kernel are not kept: {error}"))?;
+    if let Some(cause) = kept {
+        let line =
+            format!("the kernel crashed before this start: {cause}; see `iota logs crashes`");
+        Console::new(io::stdout()).say(&line);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// By the clock as it is then, which may be wrong.
-fn heading(facts: &Facts) -> String {
-    let now = agent::time::now_s();
+fn heading(what: &str, facts: &Facts) -> String {
+    let now = now_s();
     let (hour, minute) = (now / 3600 % 24, now / 60 % 60);
     let boot = facts.boot();
     let system = boot.map(|boot| format!("{} in slot {}", boot.version, boot.slot.letter()));
     let system = system.unwrap_or_else(|error| error);
-    format!("start {} {hour:02}:{minute:02} UTC, {system}", Day(now))
+    format!("{what} {} {hour:02}:{minute:02} UTC, {system}", Day(now))
 }
 
 /// A machine without a console has no screen either.
