@@ -490,6 +490,7 @@ mod tests {
                 "updates",
                 "logs",
                 "crash",
+                "watchdog",
                 "screen",
                 "containerd",
                 "docker",
@@ -522,6 +523,7 @@ mod tests {
                 "updates",
                 "logs",
                 "crash",
+                "watchdog",
                 "screen"
             ],
             "what is left without an engine"

@@ -37,6 +37,9 @@ pub enum Shape {
 /// trial, or no update would ever be kept.
 pub const HEALTH_WINDOW_S: (u32, u32) = (10, 300);
 
+/// How long a device may lack what its owner wants it to have: from what a start takes to a week.
+pub const WATCHDOG_LIMITS_MIN: (u32, u32) = (5, 10_080);
+
 /// All of them, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     Key {
@@ -248,6 +251,26 @@ pub const KEYS: &[Key] = &[
         example: "window-s = 120",
         text: "Seconds for which the engine and every container have to run without a break \
                before an update is kept. At most half of the time that the image gives a trial.",
+    },
+    Key {
+        path: "watchdog.engine-min",
+        shape: Shape::Number,
+        expected: "a number from 5 to 10080",
+        default: "the device goes on, and `iota status` says why the engine does not answer",
+        example: "engine-min = 15",
+        text: "Minutes for which the container engine may not answer before the device restarts. \
+               An engine that runs on demand, as Podman does, is not asked. The hardware's \
+               watchdog is always on and not set here: it restarts a device that hangs.",
+    },
+    Key {
+        path: "watchdog.network-min",
+        shape: Shape::Number,
+        expected: "a number from 5 to 10080",
+        default: "a device without a network goes on for ever",
+        example: "network-min = 120",
+        text: "Minutes without an address of any network before the device restarts: for a driver \
+               or radio that only comes back that way. Addresses that a device gives itself do \
+               not count. Where the network is down for long, the device restarts that often.",
     },
     Key {
         path: "engine.registry-mirrors",

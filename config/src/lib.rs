@@ -84,6 +84,7 @@ pub struct Config {
     proxy: Proxy,
     certificates: Vec<Certificate>,
     health_window_s: Option<u32>,
+    watchdog: Watchdog,
     ssh_keys: Vec<PublicKey>,
     console_image: Option<String>,
     serial_shell: bool,
@@ -95,6 +96,15 @@ pub struct Config {
     update: Update,
     reset_by_power_cycles: bool,
     sysctls: Vec<(&'static str, u32)>,
+}
+
+/// Minutes for which a device may lack something before it restarts; without end if absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Watchdog {
+    /// A container engine that answers.
+    pub engine_min: Option<u32>,
+    /// An address of a network.
+    pub network_min: Option<u32>,
 }
 
 impl Config {
@@ -167,6 +177,11 @@ impl Config {
     /// Seconds for which everything has to run before an update is kept.
     pub fn health_window_s(&self) -> Option<u32> {
         self.health_window_s
+    }
+
+    /// What a device may lack for how long.
+    pub fn watchdog(&self) -> Watchdog {
+        self.watchdog
     }
 
     /// Whether several starts in quick succession reset the data partition.

@@ -18,6 +18,7 @@ impl fmt::Display for Config {
         });
         let console = console(self);
         let health = self.health_window_s.map(|s| format!("[health]\nwindow-s = {s}\n"));
+        let watchdog = watchdog(self);
         let percent = self.zram_percent;
         let memory = percent.map(|percent| format!("[memory]\nzram-percent = {percent}\n"));
         let kept = engine(self).into_iter().chain(logs(self)).chain(memory);
@@ -33,13 +34,21 @@ impl fmt::Display for Config {
         let first = hostname.into_iter().chain(network);
         let interfaces = self.interfaces.iter().map(interface);
         let wifi = self.wifi.iter().map(wifi);
-        let last = time.chain(ssh).chain(console).chain(health).chain(kept).chain(update);
-        let last = last.chain(reset).chain(sysctls);
+        let last = time.chain(ssh).chain(console).chain(health).chain(watchdog);
+        let last = last.chain(kept).chain(update).chain(reset).chain(sysctls);
         let parts: Vec<String> = first.chain(interfaces).chain(wifi).chain(last).collect();
         // An empty file would not be read back: it is what a lost write leaves.
         out.write_str(if parts.is_empty() { "# nothing is set\n" } else { "" })?;
         out.write_str(&parts.join("\n"))
     }
+}
+
+fn watchdog(config: &Config) -> Option<String> {
+    let limits = config.watchdog;
+    let line = |name, minutes: Option<u32>| minutes.map(|it| format!("{name} = {it}\n"));
+    let lines = line("engine-min", limits.engine_min).into_iter();
+    let lines: String = lines.chain(line("network-min", limits.network_min)).collect();
+    (!lines.is_empty()).then(|| format!("[watchdog]\n{lines}"))
 }
 
 fn network(config: &Config) -> Option<String> {

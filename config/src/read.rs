@@ -79,6 +79,7 @@ impl<'t> Reader<'t> {
                 "ssh" => config.ssh_keys = self.ssh(value),
                 "console" => self.console(value, &mut config),
                 "health" => config.health_window_s = self.health(value),
+                "watchdog" => self.watchdog(value, &mut config),
                 "engine" => self.engine(value, &mut config.engine),
                 "kernel" => config.modules = self.kernel(value),
                 "logs" => self.logs(value, &mut config),

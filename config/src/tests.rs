@@ -73,6 +73,10 @@ serial = true
 [health]
 window-s = 120
 
+[watchdog]
+engine-min = 15
+network-min = 120
+
 [engine]
 registry-mirrors = ["https://mirror.example.org"]
 insecure-registries = ["registry.lan:5000"]
@@ -193,6 +197,10 @@ fn a_file_with_every_key_is_read_and_printed() {
 
         [health]
         window-s = 120
+
+        [watchdog]
+        engine-min = 15
+        network-min = 120
 
         [engine]
         registry-mirrors = ["https://mirror.example.org"]
@@ -484,7 +492,7 @@ fn a_problem_shows_its_line_without_what_would_control_a_terminal() {
         iota.toml:2:1: `ä` is not a key
           2 | "ä" = 1
             | ^
-        hint: there are hostname, network, time, proxy, ca, ssh, console, health, engine, kernel, logs, memory, update, reset, sysctl
+        hint: there are hostname, network, time, proxy, ca, ssh, console, health, watchdog, engine, kernel, logs, memory, update, reset, sysctl
     "#]]
     .assert_eq(&rendered("hostname = 5\n\"ä\" = 1\n"));
     expect![[r#"

@@ -164,6 +164,8 @@ impl Config {
         let serial = self.serial_shell.then(|| "true".to_string());
         add("console.serial".into(), serial.into_iter().collect());
         add("health.window-s".into(), texts(self.health_window_s.as_slice()));
+        add("watchdog.engine-min".into(), texts(self.watchdog.engine_min.as_slice()));
+        add("watchdog.network-min".into(), texts(self.watchdog.network_min.as_slice()));
         add("engine.registry-mirrors".into(), self.engine.mirrors.clone());
         add("engine.insecure-registries".into(), self.engine.insecure.clone());
         add("kernel.modules".into(), texts(&self.modules));

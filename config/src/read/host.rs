@@ -1,4 +1,4 @@
-//! The tables about the device itself: console, health, reset, log and memory.
+//! The tables about the device itself: console, health, watchdog, reset, log and memory.
 
 use alloc::borrow::ToOwned as _;
 use alloc::string::String;
@@ -23,6 +23,18 @@ impl<'t> Reader<'t> {
         let known = self.known("health", table);
         let (_, window) = known.into_iter().find(|(name, _)| *name == "window-s")?;
         self.number(window, keys::HEALTH_WINDOW_S)
+    }
+
+    pub(super) fn watchdog(&mut self, value: &Value<'t>, config: &mut Config) {
+        let Some(table) = self.table("watchdog", value) else { return };
+        for (name, value) in self.known("watchdog", table) {
+            let minutes = self.number(value, keys::WATCHDOG_LIMITS_MIN);
+            match name {
+                "engine-min" => config.watchdog.engine_min = minutes,
+                "network-min" => config.watchdog.network_min = minutes,
+                _ => {}
+            }
+        }
     }
 
     pub(super) fn reset(&mut self, value: &Value<'t>) -> bool {

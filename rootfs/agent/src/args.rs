@@ -65,6 +65,8 @@ Commands:
   zram                   Let memory be compressed when it is short (started by PID 1)
   keep-logs              Write the log to the data partition if it is to be kept (started by PID 1)
   keep-crashes           Keep what the kernel said last when it crashed (started by PID 1)
+  watchdog               Restart if what [watchdog] of iota.toml names is lacking for too long
+                         (started by PID 1)
   screen                 Show on the console how it stands (started by PID 1)
   podman                 Hold the socket of an engine that runs on demand (started by PID 1)
   network-hook           Take over a network change (run by dhcpcd)
@@ -179,6 +181,8 @@ pub enum Verb {
     KeepLogs,
     /// Keep what the kernel said last when it crashed.
     KeepCrashes,
+    /// Restart if what the owner wants is lacking for too long.
+    Watchdog,
     /// Show on the console how it stands.
     Screen,
     /// Take over a network change.
@@ -458,6 +462,7 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "zram" => Verb::Zram,
         "keep-logs" => Verb::KeepLogs,
         "keep-crashes" => Verb::KeepCrashes,
+        "watchdog" => Verb::Watchdog,
         "screen" => Verb::Screen,
         "podman" => Verb::Podman { answer: false },
         "network-hook" => Verb::NetworkHook,
@@ -564,6 +569,7 @@ mod tests {
             ("iota zram", Verb::Zram),
             ("iota keep-logs", Verb::KeepLogs),
             ("iota keep-crashes", Verb::KeepCrashes),
+            ("iota watchdog", Verb::Watchdog),
             ("iota screen", Verb::Screen),
             ("/usr/lib/iota/shell", Verb::Shell(Session::Console(None))),
             ("-shell", Verb::Shell(Session::Console(None))),

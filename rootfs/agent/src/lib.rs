@@ -48,5 +48,6 @@ pub mod sys;
 pub mod time;
 pub mod update;
 pub mod vlan;
+pub mod watchdog;
 pub mod wifi;
 pub mod zram;

@@ -86,6 +86,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Zram => units::zram(),
         Verb::KeepLogs => units::keep_logs(),
         Verb::KeepCrashes => units::keep_crashes(),
+        Verb::Watchdog => units::watchdog(&args.system),
         Verb::Screen => units::screen(&args.system),
         Verb::NetworkHook => units::network_hook(),
         Verb::CommandPort => agent::port::serve().map(|()| ExitCode::SUCCESS),

@@ -20,7 +20,7 @@ use agent::health_checks;
 use agent::identity;
 use agent::kept_log::{self, Collector, Store};
 use agent::led::StatusLed;
-use agent::network::{Event, Files};
+use agent::network::{self, Event, Files};
 use agent::online::{follow, session};
 use agent::own_config::running::Running;
 use agent::own_config::{self, Report};
@@ -32,6 +32,7 @@ use agent::ssh;
 use agent::status::Status;
 use agent::time::now_s;
 use agent::update::{self, Change, Facts, Lines};
+use agent::watchdog::{self, Seen, Watch};
 use agent::{sys, vlan, wifi, zram};
 use ondisk::calendar::Day;
 use ondisk::system::{RUNNING_MARK, System};
@@ -274,6 +275,29 @@ pub(crate) fn keep_crashes() -> Result<ExitCode, String> {
         Console::new(io::stdout()).say(&line);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Until something has been lacking for too long. An engine that runs on demand is not kept awake,
+/// and one that the system does not have is not missed.
+pub(crate) fn watchdog(path: &str) -> Result<ExitCode, String> {
+    let limits = Report::read(Report::path())?.config.watchdog();
+    let start = Instant::now();
+    let Some(mut watch) = Watch::new(limits, start.elapsed()) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let system = read_system(path)?;
+    let engine = open_engine(&system).filter(|engine| !engine.runs_on_demand());
+    loop {
+        thread::sleep(watchdog::PACE);
+        let seen = Seen {
+            engine: engine.as_ref().is_none_or(|engine| engine.ping().is_ok()),
+            network: watchdog::has_address(&network::summaries(Files::device().state)),
+        };
+        if let Some(reason) = watch.look(start.elapsed(), seen) {
+            Console::new(io::stdout()).say(&format!("watchdog: {reason}; restarting"));
+            return tell_pid_1(Signal::HUP);
+        }
+    }
 }
 
 /// By the clock as it is then, which may be wrong.

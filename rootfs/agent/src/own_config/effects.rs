@@ -59,8 +59,8 @@ impl Effects {
 }
 
 /// What is looked at once, when a device starts.
-const AT_THE_NEXT_START: [&str; 7] =
-    ["time.zone", "proxy.", "ca.", "engine.", "reset.", "logs.", "memory."];
+const AT_THE_NEXT_START: [&str; 8] =
+    ["time.zone", "proxy.", "ca.", "watchdog.", "engine.", "reset.", "logs.", "memory."];
 
 /// The window is that of the next trial, which begins with a start. What a setting of the kernel
 /// was before somebody chose another is known to no one but a kernel that starts. A server that

@@ -167,6 +167,10 @@ impl Report {
                     "serial": config.serial_shell(),
                 },
                 "health": { "window-s": config.health_window_s().or(declared) },
+                "watchdog": {
+                    "engine-min": config.watchdog().engine_min,
+                    "network-min": config.watchdog().network_min,
+                },
                 "engine": {
                     "registry-mirrors": config.engine().mirrors(),
                     "insecure-registries": config.engine().insecure(),

@@ -213,6 +213,7 @@ fn what_is_shown_is_a_file_that_says_the_same_and_json_has_every_value() {
             "ssh": { "keys": [KEY] },
             "console": { "image": "example.org/tools:1", "serial": false },
             "health": { "window-s": 120 },
+            "watchdog": { "engine-min": null, "network-min": null },
             "engine": { "registry-mirrors": [], "insecure-registries": [] },
             "kernel": { "modules": [] },
             "logs": { "persistent": false, "most-mb": 16 },
