@@ -13,6 +13,7 @@ pub mod cuts;
 pub mod damage;
 pub mod disk;
 pub mod fuzz;
+pub mod hostile_fat;
 pub mod image;
 pub mod machine;
 pub mod registry_server;

@@ -11,11 +11,15 @@ use ondisk::layout::Extent;
 use ondisk::reset;
 use qemu_tests::damage::{Image, Kind, Original};
 use qemu_tests::disk::Disk;
+use qemu_tests::hostile_fat::Volume;
 use qemu_tests::machine::Machine;
 use qemu_tests::{image, slow_tests_wanted, tools};
 use serde_json::{Value, json};
 
 const LONG: Duration = Duration::from_secs(400);
+
+/// Files that nobody has asked for.
+const FILES: usize = 100_000;
 
 /// Seeds of a run with slow tests, and of a quick one.
 const SEEDS: [u64; 2] = [200, 30];
@@ -254,9 +258,10 @@ fn put_on_the_boot_partition(disk: &Disk, name: &str, text: &str) {
 }
 
 /// What somebody with a card reader can do to the boot partition: a file whose clusters go round in
-/// a circle, among a thousand others. The device starts as if it had none, and says why.
+/// a circle, and a hundred thousand others beside it. The device starts as if it had none, and says
+/// why.
 #[test]
-fn a_boot_partition_whose_chains_go_in_circles_does_not_keep_a_device_from_starting() {
+fn a_boot_partition_of_circles_and_a_hundred_thousand_files_does_not_keep_a_device_from_starting() {
     if !slow_tests_wanted() {
         return;
     }
@@ -264,8 +269,10 @@ fn a_boot_partition_whose_chains_go_in_circles_does_not_keep_a_device_from_start
     let marker = "# a file that comes back to its beginning\n";
     let text = format!("{marker}hostname = \"circle\"\n{}", "# more\n".repeat(5000));
     put_on_the_boot_partition(&disk, "iota.toml", &text);
-    fill_the_boot_partition(&disk, 1000);
-    lead_in_a_circle(&disk, marker.as_bytes());
+    let mut volume = Volume::of(&disk);
+    volume.lead_in_a_circle(marker.as_bytes());
+    volume.crowd_the_top_directory(FILES);
+    is_crowded(&disk);
     let mut machine = Machine::boot("hostile-fat", &Options::new(disk.path()));
     machine.expect_somewhere("config: ERROR: ", LONG);
     machine.expect_somewhere("system ready", LONG);
@@ -275,38 +282,10 @@ fn a_boot_partition_whose_chains_go_in_circles_does_not_keep_a_device_from_start
     machine.power_off(LONG);
 }
 
-/// Empty files with long names.
-fn fill_the_boot_partition(disk: &Disk, count: usize) {
-    let directory = tempfile::tempdir().unwrap();
+/// As a foreign tool sees it.
+fn is_crowded(disk: &Disk) {
     let boot = disk.table().boot().unwrap().extent.offset;
     let place = format!("{}@@{boot}", disk.path().display());
-    let mut copy = tools::tool("mcopy").command();
-    copy.arg("-i").arg(place);
-    for number in 0..count {
-        let file = directory.path().join(format!("nobody has asked for this file {number}"));
-        std::fs::write(&file, "").unwrap();
-        copy.arg(file);
-    }
-    tools::run(copy.arg("::"));
-}
-
-/// The first cluster of the file that begins with these bytes is followed by itself, in each table
-/// (FAT16: Microsoft's specification of FAT, "FAT data structure").
-fn lead_in_a_circle(disk: &Disk, beginning: &[u8]) {
-    let extent = disk.table().boot().unwrap().extent;
-    let bytes = disk.bytes(extent);
-    let word = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-    let (sector, cluster) = (word(11), usize::from(bytes[13]) * word(11));
-    let (tables, root_entries, fat16) = (usize::from(bytes[16]), word(17), word(22));
-    let fat32 = u32::from_le_bytes(bytes[36..40].try_into().unwrap()) as usize;
-    let (sectors, width) = if fat16 == 0 { (fat32, 4) } else { (fat16, 2) };
-    let first_table = word(14) * sector;
-    let data = first_table + tables * sectors * sector + root_entries * 32;
-    let at = bytes.windows(beginning.len()).position(|window| window == beginning).unwrap();
-    let number = (at - data) / cluster + 2;
-    for table in 0..tables {
-        let place = first_table + table * sectors * sector + number * width;
-        let entry = &(number as u32).to_le_bytes()[..width];
-        disk.overwrite(extent.offset + place as u64, entry);
-    }
+    let text = tools::run(tools::tool("mdir").command().arg("-b").arg("-i").arg(place).arg("::"));
+    assert_eq!(text.lines().filter(|line| line.starts_with("::/N")).count(), FILES);
 }
