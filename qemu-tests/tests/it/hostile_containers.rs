@@ -1,9 +1,9 @@
 //! Containers that take all they can get, while the host under them is updated.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use builder::host::qemu::{Forward, Options};
 use qemu_tests::disk::Disk;
@@ -79,7 +79,7 @@ fn containers_that_take_all_they_can_get_do_not_keep_a_host_from_its_updates() {
     if !slow_tests_wanted() {
         return;
     }
-    let first = variant("1.0", 1, short_window);
+    let first = variant("1.0-ordered", 1, in_order);
     let updates = [variant("2.0", 2, short_window), larger()];
     let (owner, ssh) = (Person::new("anna@mill", 1), free_port());
     let config = format!("[ssh]\nkeys = [\"{}\"]\n", owner.public_key());
@@ -96,6 +96,7 @@ fn containers_that_take_all_they_can_get_do_not_keep_a_host_from_its_updates() {
     };
     let mut machine = Machine::boot("hostile-containers", &options);
     machine.expect_somewhere("system ready", LONG);
+    containers_of_the_system_come_in_their_order_and_come_back(&owner, ssh);
     let image = said(&owner.docker(ssh, &["inspect", "--format", "{{.Image}}", "hello"]));
     for (group, name) in GROUPS.iter().zip(names.iter().cycle()) {
         let before = machine.status();
@@ -124,6 +125,41 @@ fn containers_that_take_all_they_can_get_do_not_keep_a_host_from_its_updates() {
     let console = machine.console.log();
     assert!(!console.contains("Kernel panic"), "{console}");
     machine.power_off(LONG);
+}
+
+/// Two more containers of the system, against the order of their names.
+fn in_order(workspace: &Path) {
+    short_window(workspace);
+    for (name, order) in [("a-late", "after = [\"z-early\"]"), ("z-early", "")] {
+        let file = workspace.join(format!("rootfs/containers/{name}.toml"));
+        let text = format!(
+            "name = \"{name}\"\nreason = \"comes in its order\"\nimage.of = \"hello\"\n\
+             network = \"bridge\"\n{order}\n"
+        );
+        std::fs::write(file, text).unwrap();
+    }
+}
+
+fn containers_of_the_system_come_in_their_order_and_come_back(owner: &Person, ssh: u16) {
+    let about = |name: &str, format: &str| -> String {
+        said(&owner.docker(ssh, &["inspect", "--format", format, name])).trim().to_owned()
+    };
+    let started = |name: &str| about(name, "{{.State.StartedAt}}");
+    let (early, late) = (started("z-early"), started("a-late"));
+    // RFC 3339 in UTC, without zeros at the end: with them it sorts as text.
+    let sorts = |time: &str| {
+        let (seconds, fraction) = time.trim_end_matches('Z').split_once('.').unwrap_or((time, ""));
+        format!("{seconds}.{fraction:0<9}")
+    };
+    assert!(sorts(&early) < sorts(&late), "{early} {late}");
+    let pid = about("z-early", "{{.State.Pid}}");
+    said(&owner.runs(ssh, &[&format!("kill -9 {pid}")], ""));
+    let deadline = Instant::now() + LONG;
+    while about("z-early", "{{.RestartCount}} {{.State.Running}}") != "1 true" {
+        assert!(Instant::now() < deadline, "a container that was killed stays away");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    assert_eq!(started("a-late"), late, "its neighbour was started anew with it");
 }
 
 /// An update most of whose bytes every other one has, and some of whose bytes none has.
