@@ -21,15 +21,15 @@ use crate::disk::Disk;
 use crate::machine::Machine;
 
 /// Emulated processors on a busy machine.
-const LONG: Duration = Duration::from_secs(240);
+pub(super) const LONG: Duration = Duration::from_secs(240);
 /// What the guest's kernel holds ready for the port through which it is asked: 2048 pages, by the
 /// kernel's own list of who holds which (`page_owner`). No device has such a port.
 pub(super) const PORT_BUFFERS: u64 = 8 << 20;
 /// How long everything is left alone before memory is looked at.
-const IDLE: Duration = Duration::from_secs(20);
+pub(super) const IDLE: Duration = Duration::from_secs(20);
 
 /// How the address begins that QEMU's own DHCP server gives away.
-const LEASE: &str = "10.0.2.";
+pub(super) const LEASE: &str = "10.0.2.";
 
 /// An image to boot.
 pub struct Candidate {
@@ -239,14 +239,14 @@ fn guest_seconds(line: &str) -> Option<f64> {
 const ANSWERS: &str = "engine docker ready";
 
 /// What the loader starts, and how much it has to verify before.
-struct Payload {
-    kernel: Kernel,
+pub(super) struct Payload {
+    pub(super) kernel: Kernel,
     /// Kernel and initrd as they lie in the slot.
     packed_bytes: u64,
 }
 
 /// Takes out of the image what the loader would start, and the words it would give.
-fn payload(candidate: &Candidate, scratch: &Path) -> Result<Payload> {
+pub(super) fn payload(candidate: &Candidate, scratch: &Path) -> Result<Payload> {
     let disk = Disk::copy_of(&candidate.disk, &format!("bench-{}", candidate.name));
     let slot = disk.slot(Slot::A);
     let fields = disk.manifest(Slot::A);

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is a test: a figure holds for one machine at one time, and is worth something only
 //! beside another of the same run. Reading order: [`table`] → [`process`] → [`builds`] →
-//! [`writers`] → [`flash`] → [`peers`] → [`boot`] → [`engines`] →
+//! [`writers`] → [`flash`] → [`peers`] → [`boot`] → [`host`] → [`engines`] →
 //! [`install`] → [`delta`].
 
 pub mod boot;
@@ -11,6 +11,7 @@ pub mod delta;
 pub mod directory;
 pub mod engines;
 pub mod flash;
+pub mod host;
 pub mod idle;
 pub mod install;
 mod module_index;

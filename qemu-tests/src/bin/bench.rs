@@ -14,6 +14,7 @@ use qemu_tests::bench::builds::Builds;
 use qemu_tests::bench::delta;
 use qemu_tests::bench::engines;
 use qemu_tests::bench::flash;
+use qemu_tests::bench::host;
 use qemu_tests::bench::idle;
 use qemu_tests::bench::install;
 use qemu_tests::bench::peers::{self, Peer};
@@ -147,7 +148,9 @@ fn boots(rounds: usize) -> Result<Vec<Row>> {
         Ok(Candidate { name: peer.name(), disk })
     });
     let peers: Vec<Candidate> = peers.into_iter().collect::<Result<_>>()?;
-    boot::run(&ours, &peers, rounds, &scratch)
+    let mut rows = boot::run(&ours, &peers, rounds, &scratch)?;
+    rows.extend(host::run(&ours, &outputs, &scratch)?);
+    Ok(rows)
 }
 
 /// Calls a job with the programs of others.
