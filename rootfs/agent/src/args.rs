@@ -69,6 +69,9 @@ Commands:
                          (started by PID 1)
   screen                 Show on the console how it stands (started by PID 1)
   podman                 Hold the socket of an engine that runs on demand (started by PID 1)
+  containerd             Stop all containers at the end (started by PID 1)
+  containerd log         Keep what a container says (started by containerd)
+  contained PROGRAM…     Run as the first program of a container (started by containerd)
   network-hook           Take over a network change (run by dhcpcd)
   command-port           Run commands for the host of this virtual machine (started by PID 1)
 
@@ -175,6 +178,12 @@ pub enum Verb {
         /// Become Podman with the socket that is handed over.
         answer: bool,
     },
+    /// Stop containerd's containers at the end.
+    Containerd,
+    /// Keep what a container of containerd says.
+    ContainerLog,
+    /// Be the first program of a container: program and arguments.
+    Contained(Vec<String>),
     /// Let memory be compressed.
     Zram,
     /// Write the log to the data partition.
@@ -269,6 +278,12 @@ impl Args {
         // The SSH server puts a `-` before the name of a shell that begins a login.
         if matches!(program, "shell" | "-shell") {
             return Ok(Self { verb: Verb::Shell(Session::of(rest)?), ..args });
+        }
+        // What follows is a command line of its own.
+        if let [word, command @ ..] = rest
+            && word == "contained"
+        {
+            return Ok(Self { verb: Verb::Contained(command.to_vec()), ..args });
         }
         let mut words = Vec::new();
         let mut flags = Flags::default();
@@ -393,6 +408,7 @@ fn verb(words: &[&str], flags: Flags) -> Result<Verb, String> {
         ["commit", rest @ ..] => (change(Change::Commit), rest),
         ["rollback", rest @ ..] => (change(Change::RollBack), rest),
         ["podman", "answer", rest @ ..] if !json => (Ok(Verb::Podman { answer: true }), rest),
+        ["containerd", "log", rest @ ..] if !json => (Ok(Verb::ContainerLog), rest),
         [word, rest @ ..] => (silent(word, json, now), rest),
     };
     match rest {
@@ -465,6 +481,7 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "watchdog" => Verb::Watchdog,
         "screen" => Verb::Screen,
         "podman" => Verb::Podman { answer: false },
+        "containerd" => Verb::Containerd,
         "network-hook" => Verb::NetworkHook,
         "command-port" => Verb::CommandPort,
         other => return Err(format!("there is no command `{other}`")),
@@ -533,6 +550,12 @@ mod tests {
             ("iota update follow", Verb::FollowUpdates),
             ("iota podman", Verb::Podman { answer: false }),
             ("iota podman answer", Verb::Podman { answer: true }),
+            ("iota containerd", Verb::Containerd),
+            ("iota containerd log", Verb::ContainerLog),
+            (
+                "/.iota contained sh --json -c",
+                Verb::Contained(["sh", "--json", "-c"].map(str::to_owned).to_vec()),
+            ),
             ("iota commit --json", Verb::Change { change: Change::Commit, json: true }),
             ("iota rollback", Verb::Change { change: Change::RollBack, json: false }),
             ("iota config show", show(false)),
@@ -594,6 +617,7 @@ mod tests {
             ("iota stauts", "there is no command `stauts`"),
             ("iota status now", "`now` is one word too many"),
             ("iota services --json", "`services` has no --json"),
+            ("iota containerd log now", "`now` is one word too many"),
             ("iota update", "`update` is followed by `check`, `download`, `install` or `cancel`"),
             (
                 "iota update instal x",

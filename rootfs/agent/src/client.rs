@@ -31,6 +31,8 @@ pub enum Error {
     Refused(u16, String),
     /// The engine said yes and something that makes no sense.
     Senseless(String),
+    /// The engine has nothing of this kind.
+    Unsupported(String),
 }
 
 impl fmt::Display for Error {
@@ -44,7 +46,7 @@ impl fmt::Display for Error {
             Self::Malformed(error) => error.fmt(formatter),
             Self::TooLong => write!(formatter, "the answer is longer than {MAX_DOCUMENT} bytes"),
             Self::Refused(status, message) => write!(formatter, "{message} (status {status})"),
-            Self::Senseless(what) => formatter.write_str(what),
+            Self::Senseless(what) | Self::Unsupported(what) => formatter.write_str(what),
         }
     }
 }

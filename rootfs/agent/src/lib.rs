@@ -1,7 +1,8 @@
 //! The device's own command `iota`: talks to the engine, keeps the declared containers, reports.
 //!
 //! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`];
-//! for an engine that runs on demand [`podman`] and [`health_checks`]; for people who log in
+//! for an engine that runs on demand [`podman`] and [`health_checks`]; for containerd alone
+//! [`containerd`], [`container_log`] and [`contained`]; for people who log in
 //! [`ssh`] → [`shell`]; for updates [`update`] → [`own_disk`] → [`apply`]; for the data partition
 //! [`growth`], [`data`] and [`reset`]; for the owner's `iota.toml` [`own_config`]; for apps
 //! [`apps`].
@@ -12,6 +13,9 @@ pub mod archive;
 pub mod args;
 pub mod client;
 pub mod console;
+pub mod contained;
+pub mod container_log;
+pub mod containerd;
 pub mod crash;
 pub mod data;
 pub mod engine;

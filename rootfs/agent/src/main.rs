@@ -32,6 +32,7 @@ use agent::slots::Slots;
 use agent::status::Status;
 use agent::time::now_s;
 use agent::update::{self, Facts, Lines, Outcome};
+use agent::{contained, container_log, containerd};
 use config::problem::document;
 use config::values::Key;
 use config::{Problems, READ_BYTES, check};
@@ -83,6 +84,9 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Podman { answer } => {
             podman::run(answer, &podman::Places::default()).map(|()| ExitCode::SUCCESS)
         }
+        Verb::Containerd => containerd::run().map(|()| ExitCode::SUCCESS),
+        Verb::ContainerLog => container_log::run().map(|()| ExitCode::SUCCESS),
+        Verb::Contained(ref command) => Ok(contain(command)),
         Verb::Zram => units::zram(),
         Verb::KeepLogs => units::keep_logs(),
         Verb::KeepCrashes => units::keep_crashes(),
@@ -282,12 +286,40 @@ fn load_config(system: &System) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The first program of a container has no other way to say why it did not start the second.
+fn contain(command: &[String]) -> ExitCode {
+    ExitCode::from(contained::run(command).unwrap_or_else(|(error, code)| {
+        let _ = writeln!(io::stderr(), "error: {error}");
+        code
+    }))
+}
+
+/// What cannot be done with an engine that has not Docker's API.
+fn without_api(engine: &ondisk::system::Engine, what: &str) -> String {
+    let name = &engine.name;
+    format!(
+        "the engine {name} of this system {what}\n\
+         hint: build the system with --engine docker or podman"
+    )
+}
+
+fn no_apps(engine: &ondisk::system::Engine) -> String {
+    without_api(engine, "runs no apps: it has no Docker API, which Compose needs")
+}
+
 fn app_states(
     system: &System,
     engine: Option<&dyn Engine>,
 ) -> Result<Vec<apps::state::AppState>, String> {
     let (Some(engine), Some(described)) = (engine, &system.engine) else { return Ok(Vec::new()) };
     let places = AppPlaces::device(&described.socket);
+    if !engine.runs_apps() {
+        // Apps that were pushed to a system before this one make a trial of this one fail.
+        return match places.names(&places.carried()?).first() {
+            None => Ok(Vec::new()),
+            Some(app) => Err(format!("{app}: {}", no_apps(described))),
+        };
+    }
     Runner { engine, places: &places, say: &|_| () }.states()
 }
 
@@ -295,6 +327,9 @@ fn app(verb: &AppVerb, path: &str) -> Result<ExitCode, String> {
     let system = read_system(path)?;
     let described = system.engine.as_ref().ok_or("this image has no container engine")?;
     let engine = open_engine(&system).ok_or("this program does not know the engine's API")?;
+    if !engine.runs_apps() {
+        return Err(no_apps(described));
+    }
     let places = AppPlaces::device(&described.socket);
     let say = |line: &str| drop(writeln!(io::stderr(), "{line}"));
     let runner = Runner { engine: &*engine, places: &places, say: &say };
@@ -357,7 +392,12 @@ fn shell(session: &Session, path: &str) -> Result<ExitCode, String> {
         }
         Session::Engine => {
             let system = read_system(path)?;
-            let engine = system.engine.ok_or("this image has no container engine")?;
+            let engine = open_engine(&system).zip(system.engine.as_ref());
+            let (engine, described) = engine.ok_or("this image has no container engine")?;
+            if !engine.runs_apps() {
+                return Err(without_api(described, "has no Docker API"));
+            }
+            let engine = described;
             pipe::dial(Path::new(&engine.socket)).map(|()| ExitCode::SUCCESS)
         }
         Session::Console(line) => {

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int, c_longlong, c_short, c_void};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
 use ondisk::layout::Extent;
@@ -101,6 +101,14 @@ pub fn swap_on(device: &CStr) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// A descriptor that this process was started with, as whoever started it has promised. To be taken
+/// over once.
+pub fn inherited(number: RawFd) -> OwnedFd {
+    // SAFETY: nobody else in this process knows the number; a descriptor that is not there fails
+    // at its first use.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// Blocks these signals in this thread and gives the file that delivers them.

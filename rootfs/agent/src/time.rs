@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ondisk::calendar::days_since_epoch;
+use ondisk::calendar::{Day, days_since_epoch};
 
 /// Seconds since 1970 by the system's clock, which may be wrong.
 pub fn now_s() -> u64 {
@@ -20,7 +20,12 @@ pub struct Moment {
 impl Moment {
     /// This moment by the system's clock, which may be wrong; the engine has the same one.
     pub fn now() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::of(SystemTime::now())
+    }
+
+    /// A time of a file; what is before 1970 counts as that.
+    pub fn of(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
             nanoseconds: since_epoch.subsec_nanos(),
@@ -51,6 +56,19 @@ impl Moment {
     /// True unless it is the zero that engines write for "never", which lies in the year 1.
     pub fn is_real(&self) -> bool {
         self.seconds > 0
+    }
+
+    /// Whole seconds since an earlier moment; none since a later one.
+    pub fn seconds_since(&self, earlier: Self) -> u64 {
+        u64::try_from(self.seconds.saturating_sub(earlier.seconds)).unwrap_or(0)
+    }
+
+    /// As [`Moment::parse`] reads it, in UTC. What is before 1970 is written as that.
+    pub fn rfc3339(&self) -> String {
+        let seconds = u64::try_from(self.seconds).unwrap_or(0);
+        let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+        let (day, nanoseconds) = (Day(seconds), self.nanoseconds);
+        format!("{day}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
     }
 
     /// The next nanosecond.
@@ -154,6 +172,16 @@ mod tests {
         ] {
             assert_eq!(Moment::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_time_is_written_as_it_is_read() {
+        for text in ["1970-01-01T00:00:00.000000000Z", "2026-11-28T20:09:05.123456789Z"] {
+            assert_eq!(Moment::parse(text).unwrap().rfc3339(), text);
+        }
+        let (first, later) = ("2026-11-28T20:00:00.9Z", "2026-11-28T20:01:00.1Z");
+        let (first, later) = (Moment::parse(first).unwrap(), Moment::parse(later).unwrap());
+        assert_eq!((later.seconds_since(first), first.seconds_since(later)), (60, 0));
     }
 
     #[test]

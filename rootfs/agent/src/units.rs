@@ -70,7 +70,8 @@ pub(crate) fn services(path: &str) -> Result<ExitCode, String> {
         let system = system.clone();
         thread::spawn(move || rescue_store(&system));
     }
-    services.run(&own_config::in_their_zone(&system.containers), &runner.works()?)
+    let works = if engine.runs_apps() { runner.works()? } else { Vec::new() };
+    services.run(&own_config::in_their_zone(&system.containers), &works)
 }
 
 /// Until the engine answers for the first time, or has a new store.

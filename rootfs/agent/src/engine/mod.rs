@@ -1,23 +1,26 @@
 //! What the agent asks of a container engine, whatever its API.
 //!
 //! `api` in the system description picks the implementation. Docker and Podman speak the same API
-//! but for what `podman` (the module) says; another one (containerd) becomes another module here
-//! and nothing else changes.
+//! but for what `podman` (the module) says; `containerd` is driven by its own client and lacks
+//! what needs that API.
 
 use std::io::Read;
 use std::path::Path;
+use std::process::Command;
 
 use ondisk::system::Container;
 
 use crate::client::{self, Result};
 use crate::time::Moment;
 
+mod containerd;
 mod docker;
 mod exec;
 mod podman;
 mod project;
 pub mod rescue;
 
+pub use containerd::Containerd;
 pub use docker::Docker;
 pub use exec::{Attached, Exec};
 
@@ -81,6 +84,17 @@ pub trait Engine: Send + Sync {
 
     /// What [`Engine::create_console`] would make it from; see [`Found::declaration`].
     fn console_declaration(&self, image: &str) -> String;
+
+    /// The program that does what [`Engine::execute`] is for on our own standard input and output,
+    /// and ends as the one in the container does; `None` if the engine is asked itself.
+    fn client(&self, _exec: &Exec<'_>) -> Option<Command> {
+        None
+    }
+
+    /// Whether Compose can use it: apps, and images that come after the system.
+    fn runs_apps(&self) -> bool {
+        true
+    }
 
     /// Starts a program in a running container.
     fn execute(&self, exec: &Exec<'_>) -> Result<Attached>;
@@ -175,6 +189,7 @@ pub fn open(api: &str, socket: &Path) -> Option<Box<dyn Engine>> {
     match api {
         "docker" => Some(Box::new(Docker::new(socket))),
         "podman" => Some(Box::new(Docker::podman(socket))),
+        "containerd" => Some(Box::new(Containerd::new(socket))),
         _ => None,
     }
 }

@@ -81,7 +81,7 @@ fn check_interval(container: &Value) -> Option<Duration> {
 
 /// The output of a container out of its file, as frames of Docker's log endpoint
 /// ([`crate::stream`]).
-struct Followed {
+pub(super) struct Followed {
     path: PathBuf,
     file: BufReader<File>,
     inode: u64,
@@ -94,7 +94,12 @@ struct Followed {
 }
 
 impl Followed {
-    fn open(path: PathBuf, process: Option<PathBuf>, after: Option<Moment>) -> io::Result<Self> {
+    /// Of a file; more comes as long as the process is there.
+    pub(super) fn open(
+        path: PathBuf,
+        process: Option<PathBuf>,
+        after: Option<Moment>,
+    ) -> io::Result<Self> {
         let file = File::open(&path)?;
         let (inode, file) = (file.metadata()?.ino(), BufReader::new(file));
         let (line, frames) = (Vec::new(), Vec::new());

@@ -117,6 +117,10 @@ fn come_up(engine: &dyn Engine, declared: &Container, image: &str) -> Result<(),
 
 fn attach(engine: Arc<dyn Engine>, exec: &Exec<'_>) -> Result<ExitCode, String> {
     let failed = |error: crate::client::Error| format!("the console container: {error}");
+    if let Some(mut client) = engine.client(exec) {
+        let ended = client.status().map_err(|error| failed(error.into()))?;
+        return Ok(ExitCode::from(ended.code().and_then(|it| u8::try_from(it).ok()).unwrap_or(2)));
+    }
     let attached = engine.execute(exec).map_err(failed)?;
     let id = attached.id;
     let terminal = exec.terminal.and_then(|size| {
