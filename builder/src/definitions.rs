@@ -123,7 +123,8 @@ pub fn lock_path(workspace: &Path) -> PathBuf {
     workspace.join("rootfs/packages.lock")
 }
 
-fn load_engine(rootfs: &Path, name: &str) -> Result<Engine> {
+/// One of `rootfs/engines/`.
+pub fn load_engine(rootfs: &Path, name: &str) -> Result<Engine> {
     let files = toml_files(&rootfs.join("engines"))?;
     let names = || files.iter().map(|(name, _)| name.as_str());
     match files.iter().find(|(known, _)| known == name) {

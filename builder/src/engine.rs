@@ -13,6 +13,10 @@ use serde::Deserialize;
 use crate::board::toml_message;
 use crate::error::{Context, Error, Result};
 
+mod lacks;
+
+pub use lacks::Lacks;
+
 /// A container engine. Holding one proves: names, paths and modes are well formed, every reason is
 /// there, and its service is one that PID 1 would accept.
 #[derive(Clone, Debug)]
@@ -23,6 +27,8 @@ pub struct Engine {
     pub packages: Vec<String>,
     /// Kernel modules it needs, loaded before it starts; the root has to carry them.
     pub modules: Vec<String>,
+    /// What other engines have and this one has not.
+    pub lacks: Lacks,
     part: Part,
     api: String,
     socket: String,
@@ -109,7 +115,10 @@ impl Host {
             service.skip_in_safe_mode = engine.is_some();
             system.services.push(service);
         }
-        system.containers = containers.to_vec();
+        system.containers = match engine {
+            Some(engine) => containers.iter().map(|it| engine.place(it)).collect::<Result<_>>()?,
+            None => containers.to_vec(),
+        };
         system.encode().context(|| "the system description is not valid".to_owned())?;
         Ok(system)
     }
@@ -135,6 +144,8 @@ struct RawEngine {
     name: String,
     api: String,
     socket: String,
+    #[serde(default)]
+    lacks: Lacks,
     package: Vec<RawPackage>,
     #[serde(default)]
     modules: Vec<RawModules>,
@@ -302,11 +313,13 @@ impl RawEngine {
             reason("modules", &group.names.join(", "), &group.reason)?;
             modules.extend(group.names);
         }
+        self.lacks.check()?;
         let check = |service: RawService| service.check(Some(&self.socket));
         let services = all(self.service, check)?;
         Ok(Engine {
             packages,
             modules,
+            lacks: self.lacks,
             part: Part {
                 sysctls: all(self.sysctl, RawSysctl::check)?,
                 tmpfs: all(self.tmpfs, RawTmpfs::check)?,
@@ -469,6 +482,7 @@ mod tests {
     const HOST: &str = include_str!("../../rootfs/host.toml");
     const DOCKER: &str = include_str!("../../rootfs/engines/docker.toml");
     const PODMAN: &str = include_str!("../../rootfs/engines/podman.toml");
+    const CONTAINERD: &str = include_str!("../../rootfs/engines/containerd.toml");
 
     #[test]
     fn the_shipped_host_and_engine_make_a_description_that_pid_1_reads_back() {
@@ -535,6 +549,44 @@ mod tests {
     }
 
     #[test]
+    fn containers_of_an_engine_without_networks_have_the_hosts_or_none() {
+        let engine = Engine::parse(CONTAINERD, "containerd").unwrap();
+        let host = Host::parse(HOST).unwrap();
+        let container = |network: &str, publish: &[(u16, u16)]| Container {
+            name: "web".to_owned(),
+            image: "/usr/share/iota/images/web.tar".to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            network: network.to_owned(),
+            publish: (publish.iter())
+                .map(|(host, container)| system::Publish { host: *host, container: *container })
+                .collect(),
+            after: Vec::new(),
+            again: system::Again::Always,
+            on_demand: false,
+        };
+        let described = |it: Container| host.describe(None, Some(&engine), &[it]);
+        let system = described(container("bridge", &[(80, 80)])).unwrap();
+        assert_eq!(system.containers, [container("host", &[])]);
+        assert_eq!(system.service("containers").unwrap().after, ["containerd"]);
+        assert_eq!(system.service("agent").unwrap().after, ["config", "containerd"]);
+        assert_eq!(System::parse(&system.encode().unwrap()).unwrap(), system);
+        for network in ["host", "none"] {
+            let system = described(container(network, &[])).unwrap();
+            assert_eq!(system.containers, [container(network, &[])]);
+        }
+        let error = described(container("bridge", &[(8080, 80)])).unwrap_err().chain();
+        assert!(error.contains("container web, engine containerd: it makes none"), "{error}");
+        assert!(error.contains("publish `8080:80`: its port 80 is the host's port 80"), "{error}");
+        let error = described(container("macvlan", &[])).unwrap_err().chain();
+        assert!(error.contains("network `macvlan`: there is `host` or `none`"), "{error}");
+        let docker = Engine::parse(DOCKER, "docker").unwrap();
+        let published = container("bridge", &[(8080, 80)]);
+        let system = host.describe(None, Some(&docker), std::slice::from_ref(&published)).unwrap();
+        assert_eq!(system.containers, [published]);
+    }
+
+    #[test]
     fn every_shipped_engine_has_a_socket_that_dockers_clients_find() {
         for (name, text) in [("docker", DOCKER), ("podman", PODMAN)] {
             let engine = Engine::parse(text, name).unwrap();
@@ -578,6 +630,7 @@ mod tests {
             ("\"/usr/sbin/dockerd\"", "\"dockerd\"", "`dockerd` is not a plain absolute path"),
             ("when = \"always\"", "when = \"sometimes\"", "unknown variant `sometimes`"),
             ("leftovers", "leftover", "unknown field `leftover`"),
+            ("\n[[package]]", "\n[lacks]\napps = \"\"\n[[package]]", "lacks apps has no reason"),
         ];
         for (old, new, expected) in cases {
             assert!(DOCKER.contains(old), "the sample has no `{old}`");

@@ -78,6 +78,9 @@ pub struct Link {
     pub target: String,
     /// Why.
     pub reason: String,
+    /// As of [`Rule::group`].
+    #[serde(default)]
+    pub group: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -139,10 +142,11 @@ impl Slices {
     /// Leaves out the rules that are for groups which an image does not have.
     #[must_use]
     pub fn of_groups(mut self, groups: &[String]) -> Self {
-        let is_there = |rule: &Rule| rule.group.as_ref().is_none_or(|it| groups.contains(it));
+        let has = |group: &Option<String>| group.as_ref().is_none_or(|it| groups.contains(it));
         for slice in &mut self.packages {
-            slice.ship.retain(is_there);
-            slice.drop.retain(is_there);
+            slice.ship.retain(|rule| has(&rule.group));
+            slice.drop.retain(|rule| has(&rule.group));
+            slice.link.retain(|link| has(&link.group));
         }
         self
     }
@@ -344,10 +348,13 @@ mod tests {
     fn a_rule_for_a_group_is_there_in_images_that_have_the_group() {
         let text = "[[package]]\nname = \"p\"\n\
             [[package.ship]]\nfiles = [\"/lib/a\"]\ngroup = \"wifi\"\nreason = \"needed\"\n\
-            [[package.drop]]\nfiles = [\"/lib/{a,b}\"]\nreason = \"not needed\"\n";
+            [[package.drop]]\nfiles = [\"/lib/{a,b}\"]\nreason = \"not needed\"\n\
+            [[package.link]]\npath = \"/c\"\ntarget = \"lib/a\"\n\
+            group = \"wifi\"\nreason = \"a name\"\n";
         for (groups, expected) in [(&["wifi"][..], Decision::Ship), (&[], Decision::Drop)] {
             let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
             let slices = Slices::parse([("sample.toml", text)]).unwrap().of_groups(&groups);
+            assert_eq!(slices.packages[0].link.len(), groups.len());
             let mut decider = slices.decide("p");
             assert_eq!(decider.file(b"/lib/a"), expected);
             assert_eq!(decider.file(b"/lib/b"), Decision::Drop);

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::image::{Image, Source};
+use crate::engine::Lacks;
 use crate::error::{Context, Error, Result};
 use crate::host::store::Store;
 use crate::tree::{Content, Node, TreePath};
@@ -111,7 +112,11 @@ impl Carried {
     }
 
     /// Refuses what this engine cannot honour, by its place.
-    pub fn check_for(&self, engine: &str) -> Result<()> {
+    pub fn check_for(&self, engine: &str, lacks: &Lacks) -> Result<()> {
+        if let (Some(reason), Some(wanted)) = (&lacks.apps, self.wanted()) {
+            let error = format!("{wanted}: the engine {engine} runs no apps: {reason}");
+            return Err(Error::new(error).hint("build with --engine docker or podman"));
+        }
         let of_app = |app: &App| Some((app.file.clone(), app.checked.docker_only.first()?.clone()));
         match self.apps.iter().find_map(of_app) {
             Some((file, problem)) if engine != "docker" => {
@@ -123,6 +128,14 @@ impl Carried {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What somebody asked for first, by its place.
+    fn wanted(&self) -> Option<String> {
+        let image = |image: &Image| format!("image {}", image.names.first().unwrap_or(&image.id));
+        let app = self.apps.first().map(|app| app.file.display().to_string());
+        app.or_else(|| self.images.first().map(image))
+            .or_else(|| self.compose.then(|| "--compose".to_owned()))
     }
 
     /// The groups of packages that it needs.
@@ -285,10 +298,30 @@ mod tests {
         let text = "services:\n  web:\n    image: shop/web:1\n    logging: { driver: local }\n";
         fs::write(directory.path().join("greeter/compose.yaml"), text).unwrap();
         let carried = wanted.load(directory.path()).unwrap();
-        carried.check_for("docker").unwrap();
-        let refused = carried.check_for("podman").unwrap_err().chain();
+        let lacks = Lacks::default();
+        carried.check_for("docker", &lacks).unwrap();
+        let refused = carried.check_for("podman", &lacks).unwrap_err().chain();
         assert!(refused.contains("logging: local is a driver of Docker alone"), "{refused}");
         assert!(refused.contains("compose.yaml: line 4") || refused.contains(":4:"), "{refused}");
+    }
+
+    #[test]
+    fn an_engine_without_apps_refuses_whatever_was_asked_for_by_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let lacks = Lacks { apps: Some("no Compose".to_owned()), networks: None };
+        let refused = |wanted: &Wanted| {
+            let carried = wanted.load(directory.path()).unwrap();
+            carried.check_for("small", &lacks).unwrap_err().chain()
+        };
+        let mut wanted = wanted(directory.path());
+        let error = refused(&wanted);
+        assert!(error.contains("greeter/compose.yaml: the engine small runs no apps: no Compose"));
+        wanted.apps.clear();
+        assert!(refused(&wanted).starts_with("image shop/web:1: the engine small runs no apps"));
+        wanted.images.clear();
+        let wanted = Wanted { compose: true, ..wanted };
+        assert!(refused(&wanted).starts_with("--compose: the engine small runs no apps"));
+        Carried::default().check_for("small", &lacks).unwrap();
     }
 
     #[test]

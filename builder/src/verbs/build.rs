@@ -8,6 +8,7 @@ use crate::app::carried::{Carried, Wanted};
 use crate::app::pull::{self, Puller};
 use crate::build::{self, Host, Plan, Summary};
 use crate::cli::{BuildArgs, Common};
+use crate::definitions::load_engine;
 use crate::error::{Error, Result};
 use crate::host::progress::{Progress, megabytes};
 use crate::host::store::Store;
@@ -37,7 +38,8 @@ pub fn run_with(arguments: &BuildArgs, config: Option<&Path>, common: &Common) -
         progress: &progress,
     };
     let carried = wanted(arguments, &puller)?.load(&workspace)?;
-    carried.check_for(&arguments.engine)?;
+    let engine = load_engine(&workspace.join("rootfs"), &arguments.engine)?;
+    carried.check_for(&engine.name, &engine.lacks)?;
     let plan = Plan { config, carried, ..plan(arguments, &workspace, &progress)? };
     let host = Host {
         workspace: &workspace,
