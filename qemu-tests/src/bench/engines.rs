@@ -18,7 +18,8 @@ use crate::image;
 use crate::machine::Machine;
 
 /// Every engine, and the most that its whole system may hold while nothing is asked of it.
-const ENGINES: [(&str, u64); 2] = [("docker", 160 << 20), ("podman", 60 << 20)];
+const ENGINES: [(&str, u64); 3] =
+    [("docker", 160 << 20), ("podman", 60 << 20), ("containerd", 80 << 20)];
 
 /// Emulated processors on a busy machine.
 const LONG: Duration = Duration::from_secs(400);
