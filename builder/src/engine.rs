@@ -509,6 +509,7 @@ mod tests {
                 "containerd",
                 "docker",
                 "zram",
+                "on-demand",
                 "agent",
                 "grow",
                 "health"

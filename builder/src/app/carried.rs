@@ -16,6 +16,7 @@ use ondisk::digest::Digest;
 use serde_json::{Value, json};
 
 use super::App;
+use super::compose::Service;
 use super::image::{Image, Source};
 use crate::engine::Lacks;
 use crate::error::{Context, Error, Result};
@@ -182,8 +183,7 @@ impl Carried {
 
     fn declaration(&self) -> Value {
         let apps = self.apps.iter().map(|app| {
-            let services = app.checked.services.iter();
-            let services = services.map(|it| json!({ "name": it.name, "image": it.image }));
+            let services = app.checked.services.iter().map(Service::declaration);
             json!({ "name": app.name, "services": services.collect::<Vec<_>>() })
         });
         let images = self.images.iter().map(|image| {
@@ -256,7 +256,8 @@ mod tests {
     fn wanted(directory: &Path) -> Wanted {
         let app = directory.join("greeter");
         fs::create_dir_all(&app).unwrap();
-        let text = "services:\n  web:\n    image: shop/web:1\n  db:\n    image: shop/db\n";
+        let text = "services:\n  web:\n    image: shop/web:1\n    x-iota: on-demand\n    ports: \
+                    [\"127.0.0.1:8080:80\"]\n  db:\n    image: shop/db\n";
         fs::write(app.join("compose.yaml"), text).unwrap();
         let archive = directory.join("web.tar");
         fs::write(&archive, sample("shop/web", Architecture::Arm64)).unwrap();
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&content.read().unwrap()), SAMPLE);
         assert!(SAMPLE.contains(&paths[2]), "{paths:?}");
         let notes = carried.notes();
-        assert!(notes[0].contains("the image shop/db:latest is not carried"), "{notes:?}");
+        assert!(notes[1].contains("the image shop/db:latest is not carried"), "{notes:?}");
     }
 
     #[test]

@@ -6,11 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::problem::Problem;
+use serde_json::json;
 
 use super::image_name;
 use super::rules::{self, Host, Look, Rule};
 use super::yaml::{self, Entry, Node, Place, Value};
 use crate::suggest;
+
+mod on_demand;
+
+pub use on_demand::{Port, Terms};
 
 /// What a Compose file is checked against.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +46,19 @@ pub struct Service {
     pub name: String,
     /// Its image's name, as the engine shows it: with a tag.
     pub image: String,
+    /// If it runs on demand, on which terms.
+    pub on_demand: Option<Terms>,
+}
+
+impl Service {
+    /// As the agent reads it.
+    pub fn declaration(&self) -> serde_json::Value {
+        let mut declaration = json!({ "name": self.name, "image": self.image });
+        if let Some(terms) = &self.on_demand {
+            declaration["on-demand"] = terms.declaration();
+        }
+        declaration
+    }
 }
 
 /// Checks the text of a Compose file.
@@ -100,8 +118,13 @@ impl Checker<'_> {
             Some(services) if services.node.entries().is_empty() => {
                 self.refuse(services.place, "there are no services", "name one and its `image:`");
             }
-            Some(services) => services.node.entries().iter().for_each(|entry| self.service(entry)),
+            Some(services) => {
+                let services = services.node.entries();
+                services.iter().for_each(|entry| self.service(entry, file));
+                self.nobody_depends_on_demand(services);
+            }
         }
+        self.refuse_key_of_file(entries);
         for kind in ["volumes", "networks", "configs", "secrets"] {
             let declared = entries.iter().find(|entry| entry.key == kind);
             let declared = declared.map_or(&[][..], |entry| entry.node.entries());
@@ -129,7 +152,7 @@ impl Checker<'_> {
         }
     }
 
-    fn service(&mut self, service: &Entry) {
+    fn service(&mut self, service: &Entry, file: &Node) {
         let fine = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if service.key.is_empty() || !service.key.chars().all(fine) {
             let message = format!("`{}` is not a name of a service", service.key);
@@ -139,14 +162,15 @@ impl Checker<'_> {
             return self.refuse(service.place, "the service has no keys", "it needs `image:`");
         };
         self.keys(entries, &rules::SERVICE, "a key of a service");
+        let on_demand = self.on_demand(service, file);
         let image = service.node.get("image").and_then(Node::text);
         let has = |key: &str| service.node.get(key).is_some();
         match image {
             Some(_) if has("profiles") => {}
-            Some(image) => self
-                .checked
-                .services
-                .push(Service { name: service.key.clone(), image: image_name(image) }),
+            Some(image) => {
+                let (name, image) = (service.key.clone(), image_name(image));
+                self.checked.services.push(Service { name, image, on_demand });
+            }
             // Each of them says so by itself.
             None if has("build") || has("image") || has("extends") => {}
             None => {
@@ -444,7 +468,11 @@ mod tests {
     fn a_good_file_has_its_services_and_notes_and_no_problem() {
         let checked = check(GOOD, &surroundings());
         assert_eq!(lines(&checked.problems), [] as [&str; 0]);
-        let service = |name: &str, image: &str| Service { name: name.into(), image: image.into() };
+        let service = |name: &str, image: &str| Service {
+            name: name.into(),
+            image: image.into(),
+            on_demand: None,
+        };
         let expected = [
             service("web", "registry.example:5000/shop/web:3"),
             service("db", "postgres:17"),

@@ -15,6 +15,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::app::compose::Service;
 use crate::app::image::{Image, Place, Source};
 use crate::app::pull::Puller;
 use crate::cli::{Common, PushArgs};
@@ -109,8 +110,7 @@ fn release(app: &App, images: &BTreeMap<String, Image>) -> Result<Value> {
         })?;
         files.insert(path.clone(), text.into());
     }
-    let services = app.checked.services.iter();
-    let services = services.map(|it| json!({ "name": it.name, "image": it.image }));
+    let services = app.checked.services.iter().map(Service::declaration);
     let images = images.iter().map(|(name, image)| json!({ "names": [name], "id": image.id }));
     Ok(json!({
         "name": app.name,

@@ -68,6 +68,7 @@ Commands:
   watchdog               Restart if what [watchdog] of iota.toml names is lacking for too long
                          (started by PID 1)
   screen                 Show on the console how it stands (started by PID 1)
+  on-demand              Hold the ports of services that run on demand (started by PID 1)
   podman                 Hold the socket of an engine that runs on demand (started by PID 1)
   containerd             Stop all containers at the end (started by PID 1)
   containerd log         Keep what a container says (started by containerd)
@@ -184,6 +185,8 @@ pub enum Verb {
     ContainerLog,
     /// Be the first program of a container: program and arguments.
     Contained(Vec<String>),
+    /// Hold the ports of services that run on demand.
+    OnDemand,
     /// Let memory be compressed.
     Zram,
     /// Write the log to the data partition.
@@ -480,6 +483,7 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "keep-crashes" => Verb::KeepCrashes,
         "watchdog" => Verb::Watchdog,
         "screen" => Verb::Screen,
+        "on-demand" => Verb::OnDemand,
         "podman" => Verb::Podman { answer: false },
         "containerd" => Verb::Containerd,
         "network-hook" => Verb::NetworkHook,

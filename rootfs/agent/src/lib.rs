@@ -5,7 +5,7 @@
 //! [`containerd`], [`container_log`] and [`contained`]; for people who log in
 //! [`ssh`] → [`shell`]; for updates [`update`] → [`own_disk`] → [`apply`]; for the data partition
 //! [`growth`], [`data`] and [`reset`]; for the owner's `iota.toml` [`own_config`]; for apps
-//! [`apps`].
+//! [`apps`] and [`on_demand`].
 
 pub mod apply;
 pub mod apps;
@@ -32,6 +32,7 @@ pub mod memory;
 pub mod memory_limit;
 pub mod modprobe;
 pub mod network;
+pub mod on_demand;
 pub mod online;
 pub mod own_config;
 pub mod own_disk;

@@ -87,6 +87,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Containerd => containerd::run().map(|()| ExitCode::SUCCESS),
         Verb::ContainerLog => container_log::run().map(|()| ExitCode::SUCCESS),
         Verb::Contained(ref command) => Ok(contain(command)),
+        Verb::OnDemand => units::on_demand(&args.system),
         Verb::Zram => units::zram(),
         Verb::KeepLogs => units::keep_logs(),
         Verb::KeepCrashes => units::keep_crashes(),

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ use agent::identity;
 use agent::kept_log::{self, Collector, Store};
 use agent::led::StatusLed;
 use agent::network::{self, Event, Files};
+use agent::on_demand::Holder;
+use agent::on_demand::compose::Projects;
 use agent::online::{follow, session};
 use agent::own_config::running::Running;
 use agent::own_config::{self, Report};
@@ -38,7 +41,7 @@ use ondisk::calendar::Day;
 use ondisk::system::{RUNNING_MARK, System};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Resource, Signal, getrlimit, setrlimit};
 
 use crate::{app_states, open_engine, print, program, read_system, tell_pid_1, whole_status};
 
@@ -146,6 +149,31 @@ pub(crate) fn health(path: &str) -> Result<ExitCode, String> {
     // Somebody may have committed it by hand meanwhile.
     let fit = outcome.code() < 2 || !health::is_counted(&boot);
     Ok(ExitCode::from(u8::from(!fit)))
+}
+
+/// Holds the ports of services that run on demand. Without Compose there are no apps, and an engine
+/// that nobody knows runs none.
+pub(crate) fn on_demand(path: &str) -> Result<ExitCode, String> {
+    let system = read_system(path)?;
+    let (Some(described), Some(engine)) = (&system.engine, open_engine(&system)) else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let places = AppPlaces::device(&described.socket);
+    if !places.compose.exists() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // A line for each start of a container: PID 1 keeps it for `iota logs on-demand`.
+    let say = |line: &str| drop(writeln!(io::stdout(), "{line}"));
+    let failed = |error: io::Error| format!("ports of services on demand: {error}");
+    // Two descriptors for each connection: more than the usual 1024 with several services.
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).map_err(|error| failed(error.into()))?;
+    let containers = Arc::new(Projects { engine });
+    let mut holder = Holder::new(&places.on_demand, containers, &say).map_err(failed)?;
+    loop {
+        holder.turn().map_err(failed)?;
+    }
 }
 
 /// Says what became of the data partition; nothing if it was as large as it can be.

@@ -16,6 +16,7 @@
 //! Reading order: this file (what there is, pure) → [`store`] → [`state`] → [`run`] → [`verbs`],
 //! [`push`] and [`verify`].
 
+pub mod demand;
 pub mod push;
 pub mod run;
 pub mod state;
@@ -26,6 +27,8 @@ pub mod verify;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+
+use crate::on_demand::plan::Terms;
 
 /// An app in one of its releases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub struct Service {
     pub name: String,
     /// Its image's name.
     pub image: String,
+    /// If it runs on demand, on which terms.
+    pub on_demand: Option<Terms>,
 }
 
 /// An image that came with an app or with the root.
@@ -105,6 +110,14 @@ impl std::str::FromStr for Release {
     }
 }
 
+impl App {
+    /// Those of its services that run on demand, with their terms.
+    pub fn on_demand(&self) -> Vec<(String, Terms)> {
+        let terms = |it: &Service| Some((it.name.clone(), it.on_demand.clone()?));
+        self.services.iter().filter_map(terms).collect()
+    }
+}
+
 impl Carried {
     /// Reads `apps.json`.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -130,8 +143,11 @@ fn word<'a>(value: &'a Value, what: &str) -> Result<&'a str, String> {
 
 fn services(value: &Value) -> Result<Vec<Service>, String> {
     let service = |value: &Value| {
-        let name = word(&value["name"], "a service's name")?.to_owned();
-        Ok(Service { name, image: word(&value["image"], "a service's image")?.to_owned() })
+        Ok(Service {
+            name: word(&value["name"], "a service's name")?.to_owned(),
+            image: word(&value["image"], "a service's image")?.to_owned(),
+            on_demand: Terms::parse(&value["on-demand"])?,
+        })
     };
     list(value).iter().map(service).collect()
 }
@@ -198,8 +214,10 @@ impl Pushed {
 
     /// What is kept of it beside its files.
     fn declaration(&self, time_s: u64) -> Value {
-        let services = self.services.iter();
-        let services = services.map(|it| json!({ "name": it.name, "image": it.image }));
+        let services = self.services.iter().map(|it| {
+            let terms = it.on_demand.as_ref().map(Terms::json);
+            json!({ "name": it.name, "image": it.image, "on-demand": terms })
+        });
         let images = self.images.iter().map(|it| json!({ "names": it.names, "id": it.id }));
         json!({
             "time-s": time_s,
@@ -221,7 +239,12 @@ mod tests {
         let carried = Carried::parse(include_str!("sample.json")).unwrap();
         let (name, services) = &carried.apps[0];
         assert_eq!((name.as_str(), services.len()), ("greeter", 2));
-        assert_eq!(services[1], Service { name: "db".into(), image: "shop/db:latest".into() });
+        let terms = services[0].on_demand.as_ref().unwrap();
+        assert_eq!((terms.idle_s, terms.start_within_s), (300, 30));
+        assert_eq!(terms.ports[0].to_string(), "127.0.0.1:8080");
+        assert_eq!(terms.ports[0].container, 80);
+        let db = Service { name: "db".into(), image: "shop/db:latest".into(), on_demand: None };
+        assert_eq!(services[1], db);
         assert_eq!(carried.images[0].names, ["shop/web:1"]);
         let archive = carried.images[0].archive.as_deref().unwrap();
         assert_eq!(format!("/usr/share/iota/images/{}.tar", &carried.images[0].id[7..]), archive);

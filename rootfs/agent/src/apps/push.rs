@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::demand::Trial;
 use super::run::Runner;
 use super::{App, Carried, Pushed, Release};
 use crate::time::now_s;
@@ -92,10 +93,17 @@ fn change(
     limit: Duration,
 ) -> Outcome {
     let App { name, release, .. } = app;
-    let started = runner.start(app, carried).and_then(|()| runner.follow(app, limit));
+    let started = runner
+        .start(app, carried, Trial::Runs)
+        .and_then(|()| runner.start_on_demand(app))
+        .and_then(|()| runner.follow(app, limit));
     let before = runner.places.needed_images(carried);
     match started.and_then(|()| runner.places.make_current(app, carried)) {
         Ok(()) => {
+            if let Err(error) = runner.end_trial(app) {
+                // It serves as it is, and keeps running until the next start of the device.
+                (runner.say)(&format!("app {name}: {error}"));
+            }
             runner.remove_images(&before, carried);
             let facts = json!({ "app": name, "release": release.to_string() });
             Outcome::Done(format!("app {name}: release {release} is healthy and current"), facts)
@@ -118,7 +126,9 @@ fn go_back(
     carried: &Carried,
 ) -> &'static str {
     let back = match former {
-        Some(app) => runner.start(app, carried).map(|()| "the former release runs again"),
+        Some(app) => {
+            runner.start(app, carried, Trial::None).map(|()| "the former release runs again")
+        }
         None => runner.stop(name).map(|()| "there was no former release: nothing of it runs"),
     };
     back.unwrap_or_else(|error| {

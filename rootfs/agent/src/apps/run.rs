@@ -5,7 +5,8 @@ use std::io::{self, BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::state::{self, AppState};
+use super::demand::{self, Trial};
+use super::state::{self, AppState, Demand};
 use super::store::Places;
 use super::{App, COMPOSE_FILE, Carried, Image, Release};
 use crate::engine::Engine;
@@ -66,7 +67,7 @@ impl Runner<'_> {
         let _lock = self.lock()?;
         let carried = self.places.carried()?;
         let Some(app) = self.places.current(name, &carried)? else { return Ok(()) };
-        self.start(&app, &carried)?;
+        self.start(&app, &carried, Trial::None)?;
         if app.release == Release::System {
             // What the system before this one ran, and nobody else does.
             let gone = self.places.note_system(&app)?;
@@ -75,22 +76,46 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Starts an app in this release; whoever calls it has the lock.
-    pub fn start(&self, app: &App, carried: &Carried) -> Result<(), String> {
+    /// Starts an app in this release; whoever calls it has the lock. Ports of services on demand
+    /// are held when this has come back.
+    pub fn start(&self, app: &App, carried: &Carried, trial: Trial) -> Result<(), String> {
         for image in &app.images {
             self.provide(image, carried)?;
         }
-        self.compose(app, &["up", "--detach", "--remove-orphans", "--no-build", "--quiet-pull"])
+        let ports = demand::Ports { places: &self.places.on_demand, app };
+        ports.prepare(trial)?;
+        for words in demand::up(app) {
+            self.compose(app, &words)?;
+        }
+        ports.hold(trial)
     }
 
     /// Stops the containers of a project and removes them; its volumes stay.
     pub fn stop(&self, name: &str) -> Result<(), String> {
+        self.places.on_demand.withdraw(name)?;
         self.run(self.command(name).args(["down", "--remove-orphans"]), name)
     }
 
-    /// Stops the containers of an app and starts them again.
+    /// Stops the containers of an app and starts them again; those on demand wait for a connection.
     pub fn restart(&self, app: &App) -> Result<(), String> {
-        self.compose(app, &["restart"])
+        demand::restart(app).iter().try_for_each(|words| self.compose(app, words))
+    }
+
+    /// Starts those that would wait for a connection, to see whether they come up.
+    pub fn start_on_demand(&self, app: &App) -> Result<(), String> {
+        let failed = |error: crate::client::Error| error.to_string();
+        for (service, _) in app.on_demand() {
+            let inside = self.engine.inside(&app.name, &service).map_err(failed)?;
+            let inside = inside.ok_or_else(|| format!("{service} has no container"))?;
+            self.engine.start(&inside.id).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The trial of a release that became current is over: from now on those on demand are stopped
+    /// when nobody is connected.
+    pub fn end_trial(&self, app: &App) -> Result<(), String> {
+        demand::Ports { places: &self.places.on_demand, app }.hold(Trial::None)
     }
 
     /// Images carried for nobody in particular, given to the engine at the start.
@@ -142,8 +167,14 @@ impl Runner<'_> {
 
     /// How it stands with an app.
     pub fn state(&self, app: &App) -> Result<AppState, String> {
+        self.state_of(app, Trial::None)
+    }
+
+    fn state_of(&self, app: &App, trial: Trial) -> Result<AppState, String> {
         let members = self.engine.members(&app.name).map_err(|error| error.to_string())?;
-        Ok(state::judge(app, &members))
+        let answer = self.places.on_demand.answer(&app.name).unwrap_or_default();
+        let demand = Demand { troubles: answer.troubles, must_run: trial == Trial::Runs };
+        Ok(state::judge(app, &members, &demand))
     }
 
     /// How it stands with each.
@@ -163,7 +194,7 @@ impl Runner<'_> {
         let start = Instant::now();
         let (mut told, mut gate) = (String::new(), Gate::new(WINDOW));
         loop {
-            let state = self.state(app)?;
+            let state = self.state_of(app, Trial::Runs)?;
             if state.text() != told {
                 told = state.text();
                 (self.say)(&told);
@@ -191,7 +222,12 @@ impl Runner<'_> {
     fn compose(&self, app: &App, words: &[&str]) -> Result<(), String> {
         let mut command = self.command(&app.name);
         command.arg("--project-directory").arg(&app.directory);
-        command.arg("--file").arg(app.directory.join(COMPOSE_FILE)).args(words);
+        command.arg("--file").arg(app.directory.join(COMPOSE_FILE));
+        let ports = demand::Ports { places: &self.places.on_demand, app };
+        if let Some(file) = ports.compose_file()? {
+            command.arg("--file").arg(file);
+        }
+        command.args(words);
         self.run(&mut command, &app.name)
     }
 

@@ -29,12 +29,25 @@ pub struct ServiceState {
     pub restarts: u64,
 }
 
+/// What is known of services that run on demand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Those whose last start failed, with the reason.
+    pub troubles: Vec<(String, String)>,
+    /// Whether they have to run all the same, as while a release is on trial.
+    pub must_run: bool,
+}
+
 /// Judges the containers of an app.
-pub fn judge(app: &App, members: &[Member]) -> AppState {
+pub fn judge(app: &App, members: &[Member], demand: &Demand) -> AppState {
     let services = app.services.iter().map(|service| {
         let own: Vec<&Member> =
             members.iter().filter(|member| member.service == service.name).collect();
-        let worst = own.iter().map(|member| word(member)).min_by_key(|(is_well, _)| *is_well);
+        let of = |member: &&Member| match service.on_demand {
+            None => word(member),
+            Some(_) => word_on_demand(member, demand),
+        };
+        let worst = own.iter().map(of).min_by_key(|(is_well, _)| *is_well);
         let (is_well, state) = worst.unwrap_or((false, "not there".to_owned()));
         let restarts = own.iter().map(|member| member.restarts).sum();
         ServiceState { name: service.name.clone(), state, is_well, restarts }
@@ -43,6 +56,24 @@ pub fn judge(app: &App, members: &[Member]) -> AppState {
         name: app.name.clone(),
         release: app.release.to_string(),
         services: services.collect(),
+    }
+}
+
+/// One that does not run waits for a connection, with whatever it ended when it was stopped.
+fn word_on_demand(member: &Member, demand: &Demand) -> (bool, String) {
+    let (is_well, state) = word(member);
+    let trouble = demand.troubles.iter().find(|(name, _)| *name == member.service);
+    match (trouble, member.state.as_str()) {
+        (Some((_, why)), _) => (false, format!("on demand, and failed: {why}")),
+        (None, "created" | "exited") if !demand.must_run => (true, "on demand".to_owned()),
+        // A health check that has not spoken yet is that of a container that just began.
+        (None, "running") if member.health.as_deref() == Some("starting") => {
+            (!demand.must_run, "on demand, starting".to_owned())
+        }
+        (None, now) => {
+            let runs = now == "running" || !demand.must_run;
+            (is_well && runs, format!("on demand, {state}"))
+        }
     }
 }
 
@@ -112,6 +143,7 @@ impl AppState {
 pub(crate) mod tests {
     use super::super::{Release, Service};
     use super::*;
+    use crate::on_demand::plan::tests::terms;
 
     pub(crate) fn member(service: &str, state: &str, health: Option<&str>) -> Member {
         Member {
@@ -125,7 +157,11 @@ pub(crate) mod tests {
     }
 
     fn app() -> App {
-        let service = |name: &str| Service { name: name.to_owned(), image: "x:1".to_owned() };
+        let service = |name: &str| Service {
+            name: name.to_owned(),
+            image: "x:1".to_owned(),
+            on_demand: None,
+        };
         App {
             name: "shop".to_owned(),
             release: Release::Pushed(3),
@@ -151,16 +187,56 @@ pub(crate) mod tests {
             (member("other", "running", None), Some("app shop: db is not there")),
         ];
         for (db, expected) in cases {
-            let state = judge(&app(), &[member("web", "running", None), db]);
+            let state = judge(&app(), &[member("web", "running", None), db], &Demand::default());
             assert_eq!(state.amiss().as_deref(), expected);
             assert_eq!(state.is_well(), expected.is_none());
         }
     }
 
     #[test]
+    fn a_service_on_demand_is_well_while_it_waits_but_not_on_trial() {
+        let mut app = app();
+        app.services.remove(0);
+        app.services[0].on_demand = Some(terms(&[(80, 80)]));
+        let stopped = Member { exit_code: 143, ..member("db", "exited", None) };
+        let once = Member { restarts_always: false, ..member("db", "exited", None) };
+        let ill = member("db", "running", Some("unhealthy"));
+        for (db, waits, on_trial) in [
+            (member("db", "created", None), (true, "on demand"), (false, "on demand, created")),
+            (stopped, (true, "on demand"), (false, "on demand, ended with status 143")),
+            (once, (true, "on demand"), (false, "on demand, done")),
+            (
+                member("db", "running", None),
+                (true, "on demand, running"),
+                (true, "on demand, running"),
+            ),
+            (
+                member("db", "running", Some("starting")),
+                (true, "on demand, starting"),
+                (false, "on demand, starting"),
+            ),
+            (ill, (false, "on demand, unhealthy"), (false, "on demand, unhealthy")),
+        ] {
+            for (must_run, expected) in [(false, waits), (true, on_trial)] {
+                let demand = Demand { must_run, ..Demand::default() };
+                let state = judge(&app, std::slice::from_ref(&db), &demand);
+                let service = &state.services[0];
+                assert_eq!((service.is_well, service.state.as_str()), expected, "{db:?}");
+            }
+        }
+        assert!(!judge(&app, &[], &Demand::default()).is_well(), "it has to be there");
+        let troubles = vec![("db".to_owned(), "it ended with status 3".to_owned())];
+        let demand = Demand { troubles, must_run: false };
+        let state = judge(&app, &[member("db", "created", None)], &demand);
+        let expected = "app shop: db is on demand, and failed: it ended with status 3";
+        assert_eq!(state.amiss().as_deref(), Some(expected));
+    }
+
+    #[test]
     fn the_worst_container_of_a_service_counts() {
         let one = Member { restarts: 2, ..member("web", "running", None) };
-        let state = judge(&app(), &[one, member("web", "created", None)]);
+        let members = [one, member("web", "created", None)];
+        let state = judge(&app(), &members, &Demand::default());
         assert_eq!(state.text(), "shop (release 3): web created, restarted 2 times; db not there");
         assert_eq!(state.json()["services"][0]["well"], false);
         assert_eq!(state.restarts(), 2);

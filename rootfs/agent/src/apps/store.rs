@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{App, COMPOSE_FILE, Carried, Image, Pushed, Release, images, services};
 use crate::files;
+use crate::on_demand::plan as on_demand;
 use serde_json::Value;
 
 /// How many pushed releases of an app are kept: the current one and those before it.
@@ -26,6 +27,8 @@ pub struct Places {
     pub compose: PathBuf,
     /// The engine's socket.
     pub socket: PathBuf,
+    /// Between whoever runs apps and whoever holds their ports.
+    pub on_demand: on_demand::Places,
 }
 
 impl Places {
@@ -38,6 +41,7 @@ impl Places {
             lock: "/run/iota/apps.lock".into(),
             compose: "/usr/libexec/docker/cli-plugins/docker-compose".into(),
             socket: socket.into(),
+            on_demand: on_demand::Places::device(),
         }
     }
 
@@ -270,13 +274,14 @@ mod tests {
             lock: directory.join("lock"),
             compose: "/bin/false".into(),
             socket: directory.join("socket"),
+            on_demand: on_demand::Places { root: directory.join("on-demand") },
         }
     }
 
     fn pushed(name: &str, image: &str) -> Pushed {
         Pushed {
             name: name.to_owned(),
-            services: vec![Service { name: "web".into(), image: "web:1".into() }],
+            services: vec![Service { name: "web".into(), image: "web:1".into(), on_demand: None }],
             images: vec![Image { names: vec!["web:1".into()], id: image.into(), archive: None }],
             files: vec![
                 ("compose.yaml".into(), "services: {}".into()),

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::demand::Trial;
 use super::push::LIMIT_S;
 use super::run::Runner;
 use super::{App, Carried, Release};
@@ -177,7 +178,7 @@ pub fn remove(runner: &Runner<'_>, name: &str) -> Outcome {
         runner.places.forget_all(name)?;
         let back = runner.places.release(name, Release::System, &carried)?;
         if let Some(app) = &back {
-            runner.start(app, &carried)?;
+            runner.start(app, &carried, Trial::None)?;
             runner.places.note_system(app)?;
         }
         runner.remove_images(&images, &carried);

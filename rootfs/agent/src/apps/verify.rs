@@ -8,6 +8,7 @@ use std::path::Path;
 use ondisk::system::Container;
 use serde_json::{Value, json};
 
+use super::demand::Trial;
 use super::run::Runner;
 use super::{Carried, Image};
 use crate::archive;
@@ -184,7 +185,7 @@ fn mend(runner: &Runner<'_>, image: &Image, carried: &Carried) -> Result<(), Str
         if let Some(app) = runner.places.current(&name, carried)?
             && app.images.iter().any(|it| it.id == image.id)
         {
-            runner.start(&app, carried)?;
+            runner.start(&app, carried, Trial::None)?;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use ondisk::system::{Again, Container};
 use serde_json::{Map, Value, json};
 
 use super::exec::console_body;
-use super::{Attached, Engine, Exec, Found, Listed, Member, State};
+use super::{Attached, Engine, Exec, Found, Inside, Listed, Member, State};
 use crate::client::{self, Content, Error, Request, Response, Result, escape};
 use crate::time::Moment;
 
@@ -139,6 +139,10 @@ impl Engine for Docker {
         self.post(&format!("/containers/{}/start", escape(name)), Content::None)
     }
 
+    fn stop(&self, name: &str) -> Result<()> {
+        self.post(&format!("/containers/{}/stop", escape(name)), Content::None)
+    }
+
     fn holds_lost_port(&self, refusal: &Error) -> Result<bool> {
         if self.is_podman {
             return Ok(false);
@@ -201,6 +205,10 @@ impl Engine for Docker {
 
     fn members(&self, project: &str) -> Result<Vec<Member>> {
         self.members_of(project)
+    }
+
+    fn inside(&self, project: &str, service: &str) -> Result<Option<Inside>> {
+        self.inside_of(project, service)
     }
 
     fn name_image(&self, id: &str, name: &str) -> Result<()> {

@@ -5,6 +5,7 @@
 //! what needs that API.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
@@ -59,6 +60,10 @@ pub trait Engine: Send + Sync {
     /// Starts a container; one that runs already goes on.
     fn start(&self, name: &str) -> Result<()>;
 
+    /// Stops a container as it says itself, with its signal and its grace; one that does not run
+    /// is fine.
+    fn stop(&self, name: &str) -> Result<()>;
+
     /// Whether it said no because it holds a port of the host for a container that does not run:
     /// after a reset it may keep one of an endpoint of the past until it is restarted.
     fn holds_lost_port(&self, refusal: &client::Error) -> Result<bool>;
@@ -107,6 +112,9 @@ pub trait Engine: Send + Sync {
 
     /// The containers of a Compose project, running or not.
     fn members(&self, project: &str) -> Result<Vec<Member>>;
+
+    /// The container of a service of a Compose project, seen from the host.
+    fn inside(&self, project: &str, service: &str) -> Result<Option<Inside>>;
 
     /// Gives an image one more name.
     fn name_image(&self, id: &str, name: &str) -> Result<()>;
@@ -169,6 +177,19 @@ pub struct Member {
     pub restarts: u64,
     /// Whether the engine starts it again even when it ends well.
     pub restarts_always: bool,
+}
+
+/// Where a container is for the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inside {
+    /// Its id.
+    pub id: String,
+    /// Its first process, if it runs.
+    pub process: Option<i32>,
+    /// Its addresses in its networks, those of IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// With what its program ended, when it does not run.
+    pub exit_code: i64,
 }
 
 /// A line of the list of containers.

@@ -1,9 +1,11 @@
 //! Compose projects: what Compose writes into the labels of their containers.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
-use super::Member;
 use super::docker::{Docker, found, senseless, text};
+use super::{Inside, Member};
 use crate::client::{Content, Result, escape};
 
 const PROJECT: &str = "com.docker.compose.project";
@@ -13,17 +15,27 @@ const ONE_OFF: &str = "com.docker.compose.oneoff";
 
 impl Docker {
     pub(super) fn members_of(&self, project: &str) -> Result<Vec<Member>> {
-        let filters = json!({ "label": [format!("{PROJECT}={project}")] }).to_string();
+        let containers = self.containers_with(&[format!("{PROJECT}={project}")])?;
+        containers.iter().map(read_member).collect()
+    }
+
+    pub(super) fn inside_of(&self, project: &str, service: &str) -> Result<Option<Inside>> {
+        let labels = [format!("{PROJECT}={project}"), format!("{SERVICE}={service}")];
+        self.containers_with(&labels)?.first().map(read_inside).transpose()
+    }
+
+    /// What the engine knows of each container with all of these labels.
+    fn containers_with(&self, labels: &[String]) -> Result<Vec<Value>> {
+        let filters = json!({ "label": labels }).to_string();
         let list = self.get(&format!("/containers/json?all=1&filters={}", escape(&filters)))?;
         let list = list.as_array().ok_or_else(|| senseless("no list of containers"))?;
-        let mut members = Vec::new();
+        let mut containers = Vec::new();
         for listed in list.iter().filter(|it| it["Labels"][ONE_OFF] != json!("True")) {
             let id = text(listed, "Id")?;
             // One that has gone meanwhile is not there.
-            let container = found(self.get(&format!("/containers/{}/json", escape(&id))))?;
-            members.extend(container.as_ref().map(read_member).transpose()?);
+            containers.extend(found(self.get(&format!("/containers/{}/json", escape(&id))))?);
         }
-        Ok(members)
+        Ok(containers)
     }
 
     pub(super) fn tag_image(&self, id: &str, name: &str) -> Result<()> {
@@ -70,9 +82,45 @@ fn read_member(container: &Value) -> Result<Member> {
     })
 }
 
+fn read_inside(container: &Value) -> Result<Inside> {
+    let state = &container["State"];
+    let networks = container["NetworkSettings"]["Networks"].as_object();
+    let networks: Vec<&Value> = networks.into_iter().flat_map(|it| it.values()).collect();
+    let of = |key: &str| -> Vec<IpAddr> {
+        let addresses = networks.iter().filter_map(|network| network[key].as_str());
+        addresses.filter_map(|text| text.parse().ok()).collect()
+    };
+    let runs = state["Running"] == json!(true);
+    let process = state["Pid"].as_i64().and_then(|id| i32::try_from(id).ok());
+    Ok(Inside {
+        id: text(container, "Id")?,
+        process: process.filter(|id| runs && *id > 0),
+        addresses: [of("IPAddress"), of("GlobalIPv6Address")].concat(),
+        exit_code: state["ExitCode"].as_i64().unwrap_or_default(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_container_is_for_the_host_is_read() {
+        let mut container = json!({
+            "Id": "a1",
+            "State": { "Running": true, "Pid": 70, "ExitCode": 0 },
+            "NetworkSettings": { "Networks": {
+                "a": { "IPAddress": "", "GlobalIPv6Address": "fd00::2" },
+                "b": { "IPAddress": "172.18.0.2", "GlobalIPv6Address": "" },
+            } },
+        });
+        let inside = read_inside(&container).unwrap();
+        let addresses = ["172.18.0.2", "fd00::2"].map(|it| it.parse::<IpAddr>().unwrap());
+        assert_eq!((inside.process, &inside.addresses[..]), (Some(70), &addresses[..]));
+        container["State"] = json!({ "Running": false, "Pid": 0, "ExitCode": 3 });
+        let inside = read_inside(&container).unwrap();
+        assert_eq!((inside.process, inside.exit_code), (None, 3));
+    }
 
     #[test]
     fn a_container_of_a_project_is_read() {

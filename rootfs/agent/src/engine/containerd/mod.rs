@@ -24,7 +24,7 @@ use self::ctr::{Ctr, LONG, SHORT, is_absent};
 use self::make::{IMAGES, RESTART_POLICY, RESTART_STATUS};
 use self::read::{Info, Task};
 use super::podman::Followed;
-use super::{Attached, Engine, Exec, Found, Listed, Member};
+use super::{Attached, Engine, Exec, Found, Inside, Listed, Member};
 use crate::client::{Error, Result};
 use crate::container_log;
 use crate::time::Moment;
@@ -238,6 +238,11 @@ impl Engine for Containerd {
         if info.labels.contains_key(RESTART_POLICY) { self.keep(name, true) } else { Ok(()) }
     }
 
+    /// Only apps have containers that are stopped and started again.
+    fn stop(&self, _name: &str) -> Result<()> {
+        Err(lacks("runs no apps"))
+    }
+
     fn holds_lost_port(&self, _refusal: &Error) -> Result<bool> {
         Ok(false)
     }
@@ -304,6 +309,10 @@ impl Engine for Containerd {
     }
 
     fn members(&self, _project: &str) -> Result<Vec<Member>> {
+        Err(lacks("runs no apps"))
+    }
+
+    fn inside(&self, _project: &str, _service: &str) -> Result<Option<Inside>> {
         Err(lacks("runs no apps"))
     }
 
