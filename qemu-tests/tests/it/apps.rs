@@ -23,7 +23,8 @@ use serde_json::Value;
 
 const LONG: Duration = Duration::from_secs(400);
 
-/// The first service is done before the second starts; the second counts its starts on a volume.
+/// The first service is done before the second starts; the second counts its starts on a volume,
+/// and so does the third, which a connection starts.
 pub(crate) const COMPOSE: &str = r#"
 services:
   setup:
@@ -45,6 +46,13 @@ services:
       timeout: 20s
       retries: 20
     volumes: [state:/state]
+  lazy:
+    image: shop/web:1
+    x-iota: { on-demand: true, idle: 5s, start-within: 2m }
+    command: ["/bin/sh", "-c", "echo lazy >> /state/lazy; exec httpd -f -p 80 -h /state"]
+    stop_grace_period: 1s
+    ports: ["8081:80"]
+    volumes: [state:/state]
 volumes:
   state:
 "#;
@@ -60,12 +68,10 @@ fn an_app_in_the_image_runs_without_a_registry_and_keeps_its_data() {
     let config = format!("[ssh]\nkeys = [\"{}\"]\n", owner.public_key());
     let disk = Disk::flashed_with_config(&out, "apps", &config);
     disk.enlarge(1 << 30);
-    let (port, ssh) = (free_port(), free_port());
-    let options = Options {
-        persist: true,
-        forwards: vec![Forward { host: port, guest: 8080 }, Forward { host: ssh, guest: 22 }],
-        ..Options::new(disk.path())
-    };
+    let (port, lazy, ssh) = (free_port(), free_port(), free_port());
+    let forward = |host, guest| Forward { host, guest };
+    let forwards = vec![forward(port, 8080), forward(lazy, 8081), forward(ssh, 22)];
+    let options = Options { persist: true, forwards, ..Options::new(disk.path()) };
 
     let mut machine = Machine::boot("apps-first", &options);
     machine.expect_somewhere("image shop/web:1 loaded", LONG);
@@ -73,6 +79,7 @@ fn an_app_in_the_image_runs_without_a_registry_and_keeps_its_data() {
     assert!(page(port, "starts").ends_with("started\n"));
     assert!(page(port, "greeting").ends_with("hello from the shop\n"));
     is_well(&mut machine);
+    assert_eq!(runs_on_demand(&mut machine, lazy), 1);
     let (code, said) = machine.execute(&["app", "logs", "shop"], std::io::empty());
     assert!(code == 0 && said.contains("web is up"), "{said}");
     let (code, said) = machine.execute(&["app", "restart", "shop"], std::io::empty());
@@ -90,6 +97,12 @@ fn an_app_in_the_image_runs_without_a_registry_and_keeps_its_data() {
     machine.expect_somewhere("app shop ready", LONG);
     assert!(page(port, "starts").ends_with("second\n"));
     is_well(&mut machine);
+    let (_, said) = machine.execute(&["logs", "on-demand"], std::io::empty());
+    assert_eq!(said, "", "nobody has connected");
+    runs_on_demand(&mut machine, lazy);
+    let (_, said) = machine.execute(&["logs", "on-demand"], std::io::empty());
+    let stopped = "app shop: lazy stopped: no connection for 5 s\n";
+    assert_eq!(said.matches(stopped).count(), 2, "{said}");
     let (code, said) = machine.execute(&["app", "rollback", "shop"], std::io::empty());
     assert_eq!((code, said.contains("release system is healthy")), (0, true), "{said}");
     assert!(page(port, "starts").ends_with("started\n"));
@@ -239,6 +252,38 @@ pub(crate) fn is_well(machine: &mut Machine) {
     }
 }
 
+/// The service on demand waits, answers the first connection, stops when nobody is connected, and
+/// answers again. Gives which start the first one was.
+pub(crate) fn runs_on_demand(machine: &mut Machine, port: u16) -> usize {
+    let starts = [(); 2].map(|()| {
+        is_lazy(machine, "on demand");
+        let page = get_within(port, "lazy", LONG).unwrap();
+        assert!(page.contains("200 OK"), "{page}");
+        let silent = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        std::thread::sleep(Duration::from_secs(6));
+        is_lazy(machine, "on demand, running");
+        drop(silent);
+        page.matches("lazy\n").count()
+    });
+    is_lazy(machine, "on demand");
+    assert_eq!(starts[1], starts[0] + 1);
+    starts[0]
+}
+
+/// The service on demand gets there before long, and the app is well.
+fn is_lazy(machine: &mut Machine, state: &str) {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let (code, text) = machine.execute(&["app", "list", "--json"], std::io::empty());
+        let document: Value = serde_json::from_str(text.trim()).unwrap();
+        if code == 0 && document["apps"][0]["services"][2]["state"] == state {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not {state}: {text}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 /// A page of the app, once it answers.
 pub(crate) fn page(port: u16, name: &str) -> String {
     let deadline = Instant::now() + LONG;
@@ -252,8 +297,12 @@ pub(crate) fn page(port: u16, name: &str) -> String {
 }
 
 fn get(port: u16, name: &str) -> std::io::Result<String> {
+    get_within(port, name, Duration::from_secs(10))
+}
+
+fn get_within(port: u16, name: &str, patience: Duration) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(patience))?;
     write!(stream, "GET /{name} HTTP/1.0\r\n\r\n")?;
     let mut page = String::new();
     stream.read_to_string(&mut page)?;
