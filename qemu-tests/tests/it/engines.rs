@@ -13,7 +13,7 @@ use qemu_tests::tools::text_of;
 use qemu_tests::web_server::free_port;
 use qemu_tests::{image, scratch, slow_tests_wanted};
 
-use crate::apps::{COMPOSE, build_with, is_well, page};
+use crate::apps::{COMPOSE, build_with, is_well, page, runs_on_demand};
 
 const LONG: Duration = Duration::from_secs(400);
 
@@ -28,9 +28,11 @@ fn podman_runs_containers_and_apps_and_holds_no_memory_while_nobody_asks_it() {
     let owner = Person::new("anna@mill", 1);
     let config = format!("[ssh]\nkeys = [\"{}\"]\n", owner.public_key());
     let disk = Disk::flashed_with_config(&out, "podman", &config);
-    let (port, hello, ssh) = (free_port(), free_port(), free_port());
+    let (port, lazy) = (free_port(), free_port());
+    let (hello, ssh) = (free_port(), free_port());
     let forward = |host, guest| Forward { host, guest };
-    let forwards = vec![forward(port, 8080), forward(hello, 80), forward(ssh, 22)];
+    let apps = [forward(port, 8080), forward(lazy, 8081)];
+    let forwards = [&apps[..], &[forward(hello, 80), forward(ssh, 22)]].concat();
     let options = Options { persist: true, forwards, ..Options::new(disk.path()) };
 
     let mut machine = Machine::boot("podman", &options);
@@ -51,6 +53,7 @@ fn podman_runs_containers_and_apps_and_holds_no_memory_while_nobody_asks_it() {
     let (code, said) = machine.execute(&["app", "restart", "shop"], io::empty());
     assert_eq!((code, said.contains("app shop restarted")), (0, true), "{said}");
     assert!(page(port, "starts").ends_with("started\nstarted\n"));
+    assert_eq!(runs_on_demand(&mut machine, lazy), 1);
     is_asleep(&mut machine);
     machine.power_off(LONG);
     let said = machine.console.log();
