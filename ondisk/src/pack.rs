@@ -35,8 +35,8 @@ pub mod patch;
 
 /// First bytes of a table.
 pub const MAGIC: [u8; 8] = *b"IOTAPACK";
-/// Most blocks of the base that one piece looks at: 256 KiB.
-pub const MAX_WINDOW_BLOCKS: u32 = 64;
+/// Most blocks of the base that one piece looks at: 512 KiB, twice as much as the largest group.
+pub const MAX_WINDOW_BLOCKS: u32 = 128;
 
 const HEADER_BYTES: usize = 80;
 const NO_BASE: Digest = Digest::from_bytes([0; 32]);

@@ -53,7 +53,7 @@ fn a_table_with_one_thing_changed_is_refused() {
     // Piece 2 is at 118: beyond what blocks can be counted to.
     check(|bytes| bytes[119..123].fill(0xff), Error::Piece(2));
     // Piece 3 is at 123: its window starts at 160.
-    check(|bytes| bytes[164] = 65, Error::Piece(3));
+    check(|bytes| bytes[164] = 129, Error::Piece(3));
     check(|bytes| bytes[164] = 0, Error::Piece(3));
     // Without a base nothing can be copied from it.
     check(|bytes| bytes[40..72].fill(0), Error::Piece(2));
