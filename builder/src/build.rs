@@ -26,6 +26,7 @@ use crate::host::store::{Store, write_atomically};
 use crate::host::unpack::Unpacked;
 use crate::image::erofs;
 use crate::image::zstd::Compression;
+use crate::payload::{self, Packing};
 use crate::recipe::{self, Programs, Trees};
 use crate::sign::Profile;
 use crate::signer::Signer;
@@ -81,10 +82,13 @@ pub struct Host<'a> {
 struct Levels {
     kernel: i32,
     initrd: i32,
-    /// Of a root that is compressed.
     root: i32,
     download: Compression,
 }
+
+/// What lies in a slot packed with LZ4 has the same level in each profile: higher ones take many
+/// times as long for half a percent.
+const LZ4_LEVEL: u8 = 9;
 
 impl Levels {
     fn of(profile: Profile) -> Self {
@@ -286,9 +290,13 @@ fn write_slot(
     levels: &Levels,
     outputs: &Outputs,
 ) -> Result<slot::Slot> {
-    let initrd = compress(&recipe::pack_initrd(&trees.initrd)?, levels.initrd)?;
+    let format = plan.root_format;
+    let initrd = recipe::pack_initrd(&trees.initrd)?;
+    let initrd = packing(format, levels.initrd).pack(&initrd)?;
+    // The same in each version of a board, so that hashes of what did not change are the same:
+    // all of the tree would be another one with another salt.
     let identity = |purpose: &str| {
-        let text = format!("{purpose}\0{}\0{version}", plan.board);
+        let text = format!("{purpose}\0{}", plan.board);
         *Digest::of(text.as_bytes()).as_bytes()
     };
     let mut uuid = [0; 16];
@@ -300,7 +308,7 @@ fn write_slot(
         command_line: &definitions.board.command_line,
         root: &trees.root,
         erofs: erofs::Options {
-            compression: compression(plan.root_format, levels.root),
+            compression: compression(format, levels.root),
             uuid,
             build_time_s: 0,
             volume_label: "iota-root".to_owned(),
@@ -311,7 +319,7 @@ fn write_slot(
     };
     let slot_bytes = definitions.board.layout.slot_bytes;
     slot::write(&outputs.slot(), slot_bytes, &contents, || {
-        compress_cached(host.store, &trees.kernel, levels.kernel)
+        compress_cached(host.store, &trees.kernel, packing(format, levels.kernel))
     })
 }
 
@@ -321,35 +329,39 @@ fn compression(format: RootFormat, level: i32) -> erofs::Compression {
     match format {
         RootFormat::Plain => erofs::Compression::None,
         RootFormat::Lz4 => erofs::Compression::Lz4 { cluster_bytes },
-        RootFormat::Lz4hc => erofs::Compression::Lz4hc { level: 9, cluster_bytes },
+        RootFormat::Lz4hc => erofs::Compression::Lz4hc { level: LZ4_LEVEL, cluster_bytes },
         RootFormat::Zstd => erofs::Compression::Zstd { level, cluster_bytes },
+    }
+}
+
+/// Kernel and initrd: zstd for who wants the smallest slot, which is whoever wants it of the root.
+fn packing(format: RootFormat, level: i32) -> Packing {
+    match format {
+        RootFormat::Plain | RootFormat::Lz4 | RootFormat::Lz4hc => {
+            Packing::Lz4 { level: LZ4_LEVEL }
+        }
+        RootFormat::Zstd => Packing::Zstd { level },
     }
 }
 
 /// Compresses a kernel, or takes the result of the last time from the cache: kernels change once a
 /// month and take longer than the rest of a build.
-fn compress_cached(store: &Store, content: &Content, level: i32) -> Result<Compressed> {
+fn compress_cached(store: &Store, content: &Content, packing: Packing) -> Result<Compressed> {
     let bytes = content.read()?;
     let sha256 = Digest::of(&bytes);
     let unpacked = UnpackedLength { length: bytes.len() as u64, sha256 };
     let directory = store.root().join("compressed");
-    let path = directory.join(format!("{sha256}-{level}.zst"));
+    let path = directory.join(format!("{sha256}-{}", packing.suffix()));
     if let Ok(cached) = std::fs::read(&path)
-        && ::zstd::bulk::decompress(&cached, bytes.len()).is_ok_and(|back| back == *bytes)
+        && payload::unpack(&cached, bytes.len()).is_some_and(|back| back == *bytes)
     {
         return Ok(Compressed { bytes: cached, unpacked });
     }
-    let compressed = compress(&bytes, level)?;
+    let compressed = packing.pack(&bytes)?;
     std::fs::create_dir_all(&directory)
         .context(|| format!("cannot make {}", directory.display()))?;
     write_atomically(&path, &compressed)?;
     Ok(Compressed { bytes: compressed, unpacked })
-}
-
-/// One zstd frame that says how long its content is.
-fn compress(bytes: &[u8], level: i32) -> Result<Vec<u8>> {
-    ::zstd::bulk::compress(bytes, level)
-        .context(|| format!("cannot compress {} bytes", bytes.len()))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod inspect;
 pub mod manifest_json;
 pub mod modules;
 pub mod oci;
+pub mod payload;
 pub mod publish;
 pub mod recipe;
 pub mod registry;

@@ -3,8 +3,8 @@
 //! ```text
 //! 0            EROFS root
 //! after it     dm-verity hash tree
-//! after it     kernel, one zstd frame
-//! after it     initrd, cpio in one zstd frame
+//! after it     kernel, packed (`payload`)
+//! after it     initrd, cpio, packed likewise
 //! …            zeros
 //! last 64 KiB  manifest in its signature envelope
 //! ```
@@ -34,7 +34,7 @@ use crate::tree::Tree;
 /// A kernel or other payload that the loader unpacks.
 #[derive(Clone, Debug)]
 pub struct Compressed {
-    /// One zstd frame.
+    /// As `payload` packs.
     pub bytes: Vec<u8>,
     /// What it unpacks to.
     pub unpacked: Unpacked,

@@ -2,14 +2,15 @@
 //! device is what the disk simulator of `qemu-tests` runs on the host.
 //!
 //! What is decided and checked is in `ondisk`; [`boot`] is the order of the steps, [`record`] the
-//! boot record and [`slot`] one slot on the way; [`pi_watchdog`] is what a Raspberry Pi needs
-//! besides. Nothing here knows UEFI: that is `firmware`, in the program.
+//! boot record, [`slot`] one slot on the way and [`kernel`] unpacks; [`pi_watchdog`] is what a
+//! Raspberry Pi needs besides. Nothing here knows UEFI: that is `firmware`, in the program.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
 extern crate alloc;
 
 pub mod boot;
+pub mod kernel;
 pub mod pi_watchdog;
 mod record;
 mod slot;

@@ -9,7 +9,8 @@ use ondisk::layout::{self, Extent};
 use ondisk::manifest::{self, Manifest, PartName, Unverified};
 use ondisk::trust_root::TrustRoot;
 use ondisk::verify::{Check, Mismatch, PartError, read_part};
-use ruzstd::decoding::FrameDecoder;
+
+use crate::kernel;
 
 /// Bytes per read: large enough for the transfer to cost more than the request, small enough to
 /// be hashed while it is still in the processor's cache.
@@ -48,7 +49,7 @@ pub(crate) fn load_part<D: ReadAt>(
 pub(crate) fn unpack_kernel<E>(packed: &[u8], manifest: &Manifest) -> Result<Vec<u8>, Refused<E>> {
     let unpacked = &manifest.kernel_unpacked;
     let mut kernel = buffer(unpacked.length)?;
-    let length = FrameDecoder::new().decode_all(packed, &mut kernel).map_err(|_| Refused::Zstd)?;
+    let length = kernel::unpack(packed, &mut kernel).ok_or(Refused::Packed)?;
     let mut check = Check::unpacked(unpacked);
     check.update(kernel.get(..length).unwrap_or_default());
     check.finish().map_err(Refused::Unpacked)?;
@@ -80,8 +81,8 @@ pub(crate) enum Refused<E> {
         /// What happened.
         error: PartError<E>,
     },
-    /// The kernel is not a zstd frame we can read.
-    Zstd,
+    /// The kernel is no frame that we can unpack into its size.
+    Packed,
     /// The kernel unpacks to something else.
     Unpacked(Mismatch),
     /// The machine has no room for this many bytes.
@@ -110,7 +111,7 @@ impl<E> Refused<E> {
             Self::Part { name: PartName::Initrd, .. } => Some(Reason::INITRD),
             Self::Part { .. } => Some(Reason::KERNEL),
             // The bytes are the ones that were signed, and are no kernel.
-            Self::Zstd | Self::Unpacked(_) | Self::Start(_) => Some(Reason::START),
+            Self::Packed | Self::Unpacked(_) | Self::Start(_) => Some(Reason::START),
         }
     }
 }
@@ -122,7 +123,7 @@ impl<E: fmt::Display> fmt::Display for Refused<E> {
             Self::ManifestRead(error) => write!(f, "manifest: cannot read: {error}"),
             Self::Manifest(error) => write!(f, "manifest: {error}"),
             Self::Part { name, error } => write!(f, "{name}: {error}"),
-            Self::Zstd => f.write_str("kernel: cannot unpack"),
+            Self::Packed => f.write_str("kernel: cannot unpack"),
             Self::Unpacked(error) => write!(f, "kernel, unpacked: {error}"),
             Self::Memory(length) => write!(f, "no memory for {length} bytes"),
             Self::BelowFloor { index, floor } => {

@@ -6,12 +6,13 @@
 //!
 //! Reading order: what is where on a disk ([`layout`], [`partition_table`] over [`gpt`] and
 //! [`mbr`], [`boot_record`]), how the last partition takes what a larger disk has ([`growth`]),
-//! what a slot says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]), which slot
-//! is started ([`boot_state`]), what the started kernel is told ([`boot_args`]) and how a running
-//! system changes which slot is started ([`slot_change`]); what brings a new system ([`bundle`],
-//! [`trust`]), how a publisher offers it ([`channel`]) and what makes that cheap ([`pack`]), and
-//! what remains of one that failed ([`trial_log`]); what is done about the data partition before it
-//! is used ([`data_care`] over [`ext4`]) and how it is made new ([`reset`]).
+//! what a slot says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]) and how its
+//! kernel is packed ([`lz4`]), which slot is started ([`boot_state`]), what the started kernel is
+//! told ([`boot_args`]) and how a running system changes which slot is started ([`slot_change`]);
+//! what brings a new system ([`bundle`], [`trust`]), how a publisher offers it ([`channel`]) and
+//! what makes that cheap ([`pack`]), and what remains of one that failed ([`trial_log`]); what is
+//! done about the data partition before it is used ([`data_care`] over [`ext4`]) and how it is made
+//! new ([`reset`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
@@ -35,6 +36,7 @@ pub mod guid;
 pub mod key_block;
 pub mod keyring;
 pub mod layout;
+pub mod lz4;
 pub mod manifest;
 pub mod mbr;
 pub mod pack;

@@ -60,7 +60,7 @@ pub struct Fields {
     pub root: Part,
     /// The dm-verity hash tree of the root; follows it at once.
     pub verity: Part,
-    /// The kernel, one zstd frame.
+    /// The kernel, packed: a frame of LZ4 ([`crate::lz4`]) or of zstd, as its first bytes say.
     pub kernel: Part,
     /// What the kernel's frame unpacks to.
     pub kernel_unpacked: Unpacked,

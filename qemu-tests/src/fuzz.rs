@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::simdisk::scramble;
 
 mod import_target;
+mod kernel_target;
 mod mutate;
 mod network_target;
 mod online_targets;

@@ -8,6 +8,7 @@ pub mod fat;
 pub mod fat_reader;
 #[cfg(test)]
 pub(crate) mod foreign;
+pub mod lz4;
 pub mod sparse;
 pub mod unfinished;
 pub mod verity;

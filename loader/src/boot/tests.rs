@@ -52,6 +52,11 @@ fn trust() -> TrustRoot {
 
 /// The manifest of a slot and the bytes of all its parts.
 fn slot_contents(slot: Slot) -> (Fields, Vec<u8>) {
+    slot_with(slot, &zstd::bulk::compress(&kernel(slot), 3).expect("zstd"))
+}
+
+/// The same with a kernel that is packed in this way.
+fn slot_with(slot: Slot, packed: &[u8]) -> (Fields, Vec<u8>) {
     let mut bytes = vec![0; 1 << 20];
     let mut part = |offset: u64, contents: &[u8]| {
         let start = usize::try_from(offset).expect("small");
@@ -59,7 +64,6 @@ fn slot_contents(slot: Slot) -> (Fields, Vec<u8>) {
         let length = u64::try_from(contents.len()).expect("small");
         Part { extent: Extent { offset, length }, sha256: Digest::of(contents) }
     };
-    let packed = zstd::bulk::compress(&kernel(slot), 3).expect("zstd");
     let unpacked = kernel(slot);
     let fields = Fields {
         board: "test".to_owned(),
@@ -68,7 +72,7 @@ fn slot_contents(slot: Slot) -> (Fields, Vec<u8>) {
         profile: Profile::Development,
         root: part(0, &[1; 3 * 4096]),
         verity: part(3 * 4096, &[2; 4096]),
-        kernel: part(KERNEL, &packed),
+        kernel: part(KERNEL, packed),
         kernel_unpacked: Unpacked {
             length: u64::try_from(unpacked.len()).expect("small"),
             sha256: Digest::of(&unpacked),
@@ -376,6 +380,66 @@ fn a_kernel_that_does_not_unpack_to_what_was_signed_is_refused() {
         },
         "slot B: kernel: cannot unpack",
     );
+}
+
+/// A frame whose one block holds this and nothing packed: its length, then the bytes themselves
+/// (LZ4's block format: 15 in the token's upper half, 255 and so on until less than 255 is left).
+fn lz4_frame(bytes: &[u8]) -> Vec<u8> {
+    let mut block = vec![0xF0];
+    let rest = bytes.len() - 15;
+    block.extend(std::iter::repeat_n(255, rest / 255));
+    block.push(u8::try_from(rest % 255).expect("a remainder"));
+    block.extend_from_slice(bytes);
+    let length = u32::try_from(block.len()).expect("short").to_le_bytes();
+    [&ondisk::lz4::MAGIC[..], &length, &block].concat()
+}
+
+/// What is said of a slot B with this kernel, beside a good slot A.
+fn failures_of_kernel(packed: &[u8], change: fn(&mut Fields)) -> Vec<String> {
+    let (mut fields, contents) = slot_with(Slot::B, packed);
+    change(&mut fields);
+    let mut bytes = disk(record(State::Proven, State::Proven));
+    put(&mut bytes, SLOTS.b.offset, &slot_image(fields, contents));
+    failures(&TestDisk::new(bytes))
+}
+
+#[test]
+fn a_kernel_packed_with_lz4_starts_like_one_packed_with_zstd() {
+    // There are 4 KiB for it: most of it is one match of what comes before.
+    let whole = kernel(Slot::B);
+    let period = "kernel of slot B ".len();
+    let mut block = lz4_frame(&whole[..1000])[8..].to_vec();
+    // The token's lower half and what follows it: a match of all but the last 5 bytes.
+    let matched = whole.len() - 1000 - 5;
+    block[0] |= 0x0F;
+    block.extend(u16::try_from(period).expect("short").to_le_bytes());
+    block.extend(std::iter::repeat_n(255, (matched - 4 - 15) / 255));
+    block.push(u8::try_from((matched - 4 - 15) % 255).expect("a remainder"));
+    block.push(0x50);
+    block.extend_from_slice(&whole[whole.len() - 5..]);
+    let length = u32::try_from(block.len()).expect("short").to_le_bytes();
+    let frame = [&ondisk::lz4::MAGIC[..], &length, &block].concat();
+    assert_eq!(failures_of_kernel(&frame, |_| ()), ["=> slot B, attempt 0"]);
+}
+
+#[test]
+fn a_kernel_packed_with_lz4_that_is_another_one_is_refused() {
+    let short = b"kernel of slot B".repeat(20);
+    let check = |packed: &[u8], change: fn(&mut Fields), expected: &str| {
+        let failures = failures_of_kernel(packed, change);
+        assert!(failures[0].starts_with(expected), "{failures:?}");
+        assert_eq!(failures[1], "=> slot A, attempt 0");
+    };
+    let length = "slot B: kernel, unpacked: length mismatch (";
+    check(&lz4_frame(&short), |_| (), length);
+    check(&ondisk::lz4::MAGIC, |_| (), length);
+    check(
+        &lz4_frame(&short),
+        |f| f.kernel_unpacked.length = 320,
+        "slot B: kernel, unpacked: sha256",
+    );
+    check(&lz4_frame(&short), |f| f.kernel_unpacked.length = 319, "slot B: kernel: cannot unpack");
+    check(&lz4_frame(&short)[..100], |_| (), "slot B: kernel: cannot unpack");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use builder::error::{Context, Error, Result};
 use builder::host::qemu::{Kernel, Options};
+use builder::payload;
 use ondisk::boot_args::BootArgs;
 use ondisk::layout::Slot;
 use ondisk::manifest::{Manifest, PartName};
@@ -252,7 +253,9 @@ pub(super) fn payload(candidate: &Candidate, scratch: &Path) -> Result<Payload> 
     let fields = disk.manifest(Slot::A);
     let part = |name| slot.slice(fields.part(name).extent).ok_or_else(|| Error::new("bad part"));
     let packed = disk.bytes(part(PartName::Kernel)?);
-    let unpacked = zstd::decode_all(&packed[..]).context(|| "cannot unpack the kernel".into())?;
+    let most = usize::try_from(fields.kernel_unpacked.length).unwrap_or_default();
+    let unpacked = payload::unpack(&packed, most);
+    let unpacked = unpacked.ok_or_else(|| Error::new("cannot unpack the kernel"))?;
     let keep = |what: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = scratch.join(format!("{}.{what}", candidate.name));
         std::fs::write(&path, bytes).context(|| format!("cannot write {}", path.display()))?;

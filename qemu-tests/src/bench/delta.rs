@@ -28,7 +28,7 @@ use crate::image::{self, variant_with};
 use crate::workspace;
 
 /// How the root is stored.
-const FORMATS: [&str; 3] = ["plain", "lz4", "zstd"];
+const FORMATS: [&str; 3] = ["plain", "lz4hc", "zstd"];
 /// The suites that a month of updates comes from.
 const NEWER: [&str; 2] = ["trixie-updates", "trixie-security"];
 const KERNEL: &str = "linux-image-";

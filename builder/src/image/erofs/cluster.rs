@@ -5,6 +5,7 @@
 
 use super::format::{BLOCK_BYTES, blocks_for};
 use super::index::{CLUSTER_LENGTH_MAX, Cluster};
+use crate::image::lz4::Lz4;
 
 /// Compresses bytes into a given room.
 pub(super) trait Codec: Send {
@@ -153,13 +154,13 @@ impl<'a> Packer<'a> {
     }
 }
 
-impl Codec for super::lz4::Lz4 {
+impl Codec for Lz4 {
     /// Measured on a root of 184 MiB at level 9: 9 % more time for an image 0.8 % smaller.
     fn may_try_again(&self) -> bool {
         false
     }
 
     fn fill(&mut self, source: &[u8], target: &mut [u8]) -> (usize, usize) {
-        super::lz4::Lz4::fill(self, source, target)
+        Lz4::fill(self, source, target)
     }
 }

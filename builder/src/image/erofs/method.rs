@@ -3,9 +3,9 @@
 use super::Compression;
 use super::cluster::Codec;
 use super::format::{Algorithm, BLOCK_BYTES};
-use super::lz4::{self, Lz4};
 use super::zstd::{Zstd, window_bits};
 use crate::error::{Error, Result};
+use crate::image::lz4::{self, Lz4};
 
 /// Most bytes of a cluster that the kernel accepts.
 const CLUSTER_BYTES_MAX: usize = 1 << 20;

@@ -27,7 +27,6 @@ mod dump;
 mod format;
 mod image;
 mod index;
-mod lz4;
 mod method;
 mod ordered;
 mod place;

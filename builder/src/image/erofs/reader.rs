@@ -13,8 +13,9 @@ use super::format::{
     InodeFields, Layout, MapHeader, SLOT_BYTES, Superblock, XATTR_HEADER_BYTES, XATTR_PREFIXES,
     align, blocks_for, device_parts, entry_type, incompat, mode, u16_at, u32_at, u64_at,
 };
-use super::{index, lz4, zstd};
+use super::{index, zstd};
 use crate::error::{Context, Error, Result};
+use crate::image::lz4;
 use crate::tree::{Content, Kind, Node, Tree, TreePath};
 
 /// Largest file read into memory: beyond it, a length is taken for damage.
