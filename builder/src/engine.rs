@@ -262,6 +262,8 @@ struct RawService {
     leftovers: RawLeftovers,
     output: RawOutput,
     oom_score_adjust: i32,
+    #[serde(default)]
+    cpu_weight: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -439,6 +441,7 @@ impl RawService {
             },
             skip_in_safe_mode: false,
             oom_score_adjust: self.oom_score_adjust,
+            cpu_weight: self.cpu_weight.unwrap_or(Service::CPU_WEIGHT),
         })
     }
 }

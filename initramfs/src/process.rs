@@ -34,7 +34,7 @@ pub(crate) fn start(index: usize, service: &Service) -> Result<(Pid, OutputPipe)
     command.envs(system::environment(&owners_environment()));
     command.envs(service.environment.iter().filter_map(|entry| entry.split_once('=')));
     command.stdin(Stdio::null()).stderr(writer.try_clone().context("pipe")?).stdout(writer);
-    let group = open_group(&service.name);
+    let group = open_group(service);
     let setup = ChildSetup {
         group: group.as_ref().map(AsFd::as_fd),
         oom_score_adjust: service.oom_score_adjust.to_string(),
@@ -66,13 +66,19 @@ fn owners_environment() -> String {
 
 /// Opens the control group of a service for a child to enter. Without one the service runs all the
 /// same, only its children may be missed when it is killed.
-fn open_group(name: &str) -> Option<File> {
-    let group = format!("{SERVICES_GROUP}/{name}");
+fn open_group(service: &Service) -> Option<File> {
+    let group = format!("{SERVICES_GROUP}/{}", service.name);
     match fs::create_dir(&group) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => {
             note(&format!("{group}: {error}"));
         }
         _ => {}
+    }
+    if service.cpu_weight != Service::CPU_WEIGHT {
+        let weight = format!("{group}/cpu.weight");
+        if let Err(error) = fs::write(&weight, service.cpu_weight.to_string()) {
+            note(&format!("{weight}: {error}"));
+        }
     }
     let procs = format!("{group}/cgroup.procs");
     let opened = OpenOptions::new().write(true).open(&procs);

@@ -43,6 +43,7 @@
 //!   leftovers keep                     what happens to its children when it dies: keep or kill
 //!   output console                     or: log (ring only), verbatim (whole lines, own prefix)
 //!   oom-score-adjust -500
+//!   cpu-weight 400                     its share while others want to run; 100 if nothing is said
 //!   safe-mode skip                     not started in safe mode, where there is no engine
 //! container hello
 //!   image /usr/share/iota/images/hello.tar
@@ -240,8 +241,16 @@ pub struct Service {
     pub output: Output,
     /// The kernel's oom_score_adj, -1000 (never killed) to 1000.
     pub oom_score_adjust: i32,
+    /// Its share of the processors while others want to run as well, 1 to 10000: `cpu.weight` of
+    /// its control group (Documentation/admin-guide/cgroup-v2.rst).
+    pub cpu_weight: u32,
     /// It belongs to the engine or waits for it: left out in safe mode.
     pub skip_in_safe_mode: bool,
+}
+
+impl Service {
+    /// The kernel's own share of a group that nobody has given another.
+    pub const CPU_WEIGHT: u32 = 100;
 }
 
 /// When a service counts as ready.

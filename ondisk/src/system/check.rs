@@ -112,6 +112,9 @@ impl Service {
                 self.oom_score_adjust
             )));
         }
+        if !(1..=10_000).contains(&self.cpu_weight) {
+            return Err(fault(format!("cpu-weight {} is out of range", self.cpu_weight)));
+        }
         if self.ready == Ready::Exit && matches!(self.restart, Restart::Always(_)) {
             return Err(fault("work that is done once cannot be restarted always"));
         }

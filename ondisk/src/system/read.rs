@@ -200,6 +200,7 @@ impl Service {
             leftovers: Leftovers::Kill,
             output: Output::Console,
             oom_score_adjust: 0,
+            cpu_weight: Self::CPU_WEIGHT,
             skip_in_safe_mode: false,
         }
     }
@@ -216,6 +217,7 @@ impl Service {
             "leftovers" => self.leftovers = value.parse()?,
             "output" => self.output = value.parse()?,
             "oom-score-adjust" => self.oom_score_adjust = number(value)?,
+            "cpu-weight" => self.cpu_weight = number(value)?,
             "safe-mode" if value == "skip" => self.skip_in_safe_mode = true,
             _ => return Ok(false),
         }

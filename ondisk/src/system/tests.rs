@@ -45,6 +45,7 @@ service docker
   leftovers keep
   output console
   oom-score-adjust -500
+  cpu-weight 400
   safe-mode skip
 service health
   argument /usr/bin/iota
@@ -126,8 +127,8 @@ fn a_damaged_description_is_refused_with_its_line() {
             "output syslog",
             "line 29: output goes to console, log or verbatim, not `syslog`",
         ),
-        ("start on-demand", "start later", "line 67: `start` does not belong here"),
-        ("publish 8080:80", "publish 8080:65536", "line 58: `65536` is not a number in range"),
+        ("start on-demand", "start later", "line 68: `start` does not belong here"),
+        ("publish 8080:80", "publish 8080:65536", "line 59: `65536` is not a number in range"),
     ] {
         refused(from, to, expected);
     }
@@ -156,6 +157,8 @@ fn a_description_that_makes_no_sense_is_refused() {
             "service network: work that is done once cannot be restarted always",
         ),
         ("adjust -500", "adjust -1001", "service docker: oom-score-adjust -1001 is out of range"),
+        ("weight 400", "weight 0", "service docker: cpu-weight 0 is out of range"),
+        ("weight 400", "weight 10001", "service docker: cpu-weight 10001 is out of range"),
         ("PATH=", "=", "service docker: environment `=/usr/sbin:/usr/bin` is not KEY=VALUE"),
         ("health health", "health nobody", "health: there is no service `nobody`"),
         ("health health", "health docker", "health: `docker` is not work to be done once"),

@@ -68,6 +68,9 @@ impl Service {
         line(text, "  leftovers ", self.leftovers);
         line(text, "  output ", self.output);
         line(text, "  oom-score-adjust ", self.oom_score_adjust);
+        if self.cpu_weight != Self::CPU_WEIGHT {
+            line(text, "  cpu-weight ", self.cpu_weight);
+        }
         if self.skip_in_safe_mode {
             line(text, "  safe-mode ", "skip");
         }
