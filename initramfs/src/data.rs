@@ -29,8 +29,10 @@ const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
 /// The kernel writes nothing more once it has met an error. One block in twenty is kept for the
 /// host and the engine: ext4 would give them to every container's root as well, so they are a
 /// user's of whom there is none, and of those who may use all (`CAP_SYS_RESOURCE`, which the engine
-/// does not give to containers; `ext4_has_free_clusters` in fs/ext4/balloc.c).
-const OPTIONS: &CStr = c"errors=remount-ro,resuid=4294967294";
+/// does not give to containers; `ext4_has_free_clusters` in fs/ext4/balloc.c). Blocks are allocated
+/// when a file is written and not later, so that what was written first is on the disk first:
+/// docs/decisions/delayed-allocation.md.
+const OPTIONS: &CStr = c"errors=remount-ro,nodelalloc,resuid=4294967294";
 
 const CHECK: &str = "/usr/sbin/e2fsck";
 /// Makes what the builder makes: blocks of 4 KiB, a journal of 16 MiB, no inode for growing, which

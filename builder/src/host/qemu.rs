@@ -261,7 +261,9 @@ fn arguments(options: &Options, firmware: Option<&Path>, directory: &Path) -> Re
     let disk = disk_arguments(options)?;
     add(&disk.iter().map(String::as_str).collect::<Vec<_>>());
     // Whatever else is plugged in: the firmware starts what is on this one.
-    add(&["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+    // Merged, a request may have more pieces than the log of writes can take: it would lose them.
+    let merging = if options.write_log.is_some() { ",request-merging=off" } else { "" };
+    add(&["-device", &format!("virtio-blk-pci,drive=disk,bootindex=0{merging}")]);
     if let Some(clock) = options.clock {
         add(&["-rtc", &format!("base={clock}")]);
     }

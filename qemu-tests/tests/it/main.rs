@@ -9,6 +9,7 @@ mod components;
 mod crashes;
 mod cuts;
 mod data;
+mod engine_cuts;
 mod engines;
 mod faults;
 mod formats;
