@@ -1,6 +1,9 @@
 //! The attacks that the TUF and Uptane specifications name, as far as they have a place here, each
 //! against a device that is new, one in the middle of a download, and one that has been updated.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use builder::signer::sign;
 use ondisk::channel::{Channel, Fields};
 use ondisk::envelope::{self, Envelope, Role, Signature};
@@ -220,7 +223,8 @@ fn scene() -> (Scene, [(&'static str, Device); 3]) {
     let new = Device::with(publisher.site.disk(1).unwrap());
     knows(&new);
     let mut downloading = Device::with(publisher.site.disk(1).unwrap());
-    let mut left = 12_000_usize;
+    // Three quarters of what all of it takes.
+    let mut left = bytes_of_a_download(&files, publisher.site.disk(1).unwrap()) / 4 * 3;
     let cut = Server::with(files.clone(), move |path, _, bytes| {
         if !path.starts_with("files/") {
             return Ok((bytes, false));
@@ -239,6 +243,20 @@ fn scene() -> (Scene, [(&'static str, Device); 3]) {
     updated.asks(&Server::good(files.clone())).unwrap();
     let scene = Scene { files, before, channel, second };
     (scene, [("new", new), ("downloading", downloading), ("updated", updated)])
+}
+
+/// What a device fetches of the files of a release.
+fn bytes_of_a_download(files: &Files, disk: Vec<u8>) -> usize {
+    let fetched = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&fetched);
+    let server = Server::with(files.clone(), move |path, _, bytes| {
+        if path.starts_with("files/") {
+            counter.fetch_add(bytes.len(), Relaxed);
+        }
+        Ok((bytes, false))
+    });
+    Device::with(disk).follows(&server).unwrap();
+    fetched.load(Relaxed)
 }
 
 #[test]
