@@ -53,10 +53,14 @@ fn after_any_power_cut_an_engine_has_whole_images_or_none_and_containers_come_ba
         server.port()
     );
     let flashed = Disk::flashed_with_config(image::outputs(), "engine-cuts", &config);
-    let log = record(&flashed, &owner, &name);
+    let (log, pulled) = record(&flashed, &owner, &name);
     let data = flashed.table().data().unwrap().extent;
     let count = std::env::var(CUTS_VARIABLE).map_or(CUTS, |text| text.parse().unwrap());
-    let cuts = cuts::draw(&log, 0, &[data], count, SEED);
+    // Half of them once the engine believes in the image: what of it is not on the disk by then
+    // would never come.
+    let mut cuts = cuts::draw(&log, 0, &[data], count / 2, SEED);
+    cuts.extend(cuts::draw(&log, pulled, &[data], count - count / 2, SEED + 1));
+    cuts.sort_unstable();
     let base = File::open(flashed.path()).unwrap();
     let (mut number, mut seen) = (0, BTreeSet::new());
     cuts::replay(&log, &base, &cuts, |cut, written, unflushed| {
@@ -73,7 +77,9 @@ fn after_any_power_cut_an_engine_has_whole_images_or_none_and_containers_come_ba
 
 /// A first start from which everything follows that an engine does: the system's own image is
 /// loaded and started, another one pulled and started.
-fn record(flashed: &Disk, owner: &Person, name: &str) -> WriteLog {
+///
+/// Gives the log, and its length when the image had just been pulled.
+fn record(flashed: &Disk, owner: &Person, name: &str) -> (WriteLog, usize) {
     let disk = Disk::copy_of(flashed.path(), "engine-cuts-recorded");
     let path: PathBuf = disk.path().with_extension("log");
     let ssh = free_port();
@@ -87,13 +93,17 @@ fn record(flashed: &Disk, owner: &Person, name: &str) -> WriteLog {
     machine.expect_somewhere("system ready", LONG);
     let ready = write_log::entries_at_last_flush(&path).unwrap();
     said(&owner.docker(ssh, &["pull", "--quiet", name])).unwrap();
+    let pulled = write_log::entries_at_last_flush(&path).unwrap();
     let run = ["run", "-d", "--name", "files", "--restart", "always", name];
     said(&owner.docker(ssh, &run)).unwrap();
     machine.power_off(LONG);
     drop(machine);
     let log = WriteLog::open(&path).unwrap();
-    eprintln!("    {} requests, {ready} of them until the system was ready", log.entries.len());
-    log
+    eprintln!(
+        "    {} requests, {ready} of them until the system was ready, {pulled} until it had pulled",
+        log.entries.len()
+    );
+    (log, pulled)
 }
 
 /// Starts what a cut has left; in words what the engine had, or what is wrong with it.
