@@ -36,6 +36,8 @@ enum Part {
     Flash,
     /// Boots beside systemd and a shell script: time, bytes read, memory.
     Boot,
+    /// The host by itself: how soon SSH answers, and its memory without an engine.
+    Host,
     /// An image of each engine: its size, its memory, the time to its first container.
     Engines,
     /// A device that nobody uses, for half an hour: wake-ups, and bytes written in a day.
@@ -95,6 +97,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     if wanted(Part::Boot) {
         rows.extend(boots(arguments.boots)?);
     }
+    if wanted(Part::Host) {
+        rows.extend(host()?);
+    }
     if wanted(Part::Engines) {
         rows.extend(engines::run(arguments.boots, &scratch())?);
     }
@@ -148,9 +153,14 @@ fn boots(rounds: usize) -> Result<Vec<Row>> {
         Ok(Candidate { name: peer.name(), disk })
     });
     let peers: Vec<Candidate> = peers.into_iter().collect::<Result<_>>()?;
-    let mut rows = boot::run(&ours, &peers, rounds, &scratch)?;
-    rows.extend(host::run(&ours, &outputs, &scratch)?);
-    Ok(rows)
+    boot::run(&ours, &peers, rounds, &scratch)
+}
+
+fn host() -> Result<Vec<Row>> {
+    let scratch = scratch();
+    let outputs = image::build_into(&scratch.join("out"));
+    let ours = Candidate { name: "iota", disk: outputs.join("disk.img") };
+    host::run(&ours, &outputs, &scratch)
 }
 
 /// Calls a job with the programs of others.
