@@ -315,6 +315,20 @@ pub fn summaries(state: &Path) -> Vec<String> {
     texts.filter_map(line).collect()
 }
 
+/// Whether one of these lines of [`summaries`] has an address that somebody gave:
+/// not one that the interface made up for its own cable.
+pub fn has_address(summaries: &[String]) -> bool {
+    let address = |line: &String| {
+        let word = line.split_ascii_whitespace().nth(1)?;
+        let (address, _) = word.trim_end_matches(',').split_once('/')?;
+        address.parse::<IpAddr>().ok()
+    };
+    summaries.iter().filter_map(address).any(|address| match address {
+        IpAddr::V4(address) => !address.is_link_local(),
+        IpAddr::V6(address) => !address.is_unicast_link_local(),
+    })
+}
+
 /// Interface and protocol of each stored configuration, sorted.
 fn stored(state: &Path) -> io::Result<Vec<(String, String)>> {
     let entries = match fs::read_dir(state) {
@@ -540,5 +554,20 @@ mod tests {
         assert_eq!(event("interface=eth0"), missing("reason"));
         let bad = "interface=../x\nreason=BOUND";
         assert_eq!(event(bad), Err("`../x` cannot name an interface".to_owned()));
+    }
+
+    #[test]
+    fn only_an_address_that_somebody_gave_is_a_network() {
+        let given = [
+            "eth0 192.168.1.7/24, router 192.168.1.1",
+            "eth0 fd00::7/64",
+            "wlan0 10.0.0.5/8, Wi-Fi Home",
+        ];
+        for line in given {
+            assert!(has_address(&["usb0 up".to_owned(), line.to_owned()]), "{line}");
+        }
+        let own = ["eth0 169.254.7.9/16", "eth0 fe80::1/64", "eth0 up, router fe80::1", "eth0"];
+        assert!(!has_address(&own.map(str::to_owned)));
+        assert!(!has_address(&[]));
     }
 }

@@ -320,7 +320,7 @@ pub(crate) fn watchdog(path: &str) -> Result<ExitCode, String> {
         thread::sleep(watchdog::PACE);
         let seen = Seen {
             engine: engine.as_ref().is_none_or(|engine| engine.ping().is_ok()),
-            network: watchdog::has_address(&network::summaries(Files::device().state)),
+            network: network::has_address(&network::summaries(Files::device().state)),
         };
         if let Some(reason) = watch.look(start.elapsed(), seen) {
             Console::new(io::stdout()).say(&format!("watchdog: {reason}; restarting"));

@@ -3,7 +3,6 @@
 //!
 //! Pure: what is seen comes in, the reason for a restart goes out.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 /// Pause between two looks; the shortest limit is ten times as long.
@@ -65,20 +64,6 @@ impl Watch {
     }
 }
 
-/// Whether one of these lines of [`crate::network::summaries`] has an address that somebody gave:
-/// not one that the interface made up for its own cable.
-pub fn has_address(summaries: &[String]) -> bool {
-    let address = |line: &String| {
-        let word = line.split_ascii_whitespace().nth(1)?;
-        let (address, _) = word.trim_end_matches(',').split_once('/')?;
-        address.parse::<IpAddr>().ok()
-    };
-    summaries.iter().filter_map(address).any(|address| match address {
-        IpAddr::V4(address) => !address.is_link_local(),
-        IpAddr::V6(address) => !address.is_unicast_link_local(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,20 +108,5 @@ mod tests {
     fn what_has_no_limit_may_be_lacking_for_ever() {
         let mut watch = watch(Some(5), None).unwrap();
         assert_eq!(watch.look(minutes(9_999), Seen { network: false, ..ALL }), None);
-    }
-
-    #[test]
-    fn only_an_address_that_somebody_gave_is_a_network() {
-        let given = [
-            "eth0 192.168.1.7/24, router 192.168.1.1",
-            "eth0 fd00::7/64",
-            "wlan0 10.0.0.5/8, Wi-Fi Home",
-        ];
-        for line in given {
-            assert!(has_address(&["usb0 up".to_owned(), line.to_owned()]), "{line}");
-        }
-        let own = ["eth0 169.254.7.9/16", "eth0 fe80::1/64", "eth0 up, router fe80::1", "eth0"];
-        assert!(!has_address(&own.map(str::to_owned)));
-        assert!(!has_address(&[]));
     }
 }
