@@ -25,7 +25,7 @@ use crate::machine::Machine;
 pub(super) const LONG: Duration = Duration::from_secs(240);
 /// What the guest's kernel holds ready for the port through which it is asked: 2048 pages, by the
 /// kernel's own list of who holds which (`page_owner`). No device has such a port.
-pub(super) const PORT_BUFFERS: u64 = 8 << 20;
+const PORT_BUFFERS: u64 = 8 << 20;
 /// How long everything is left alone before memory is looked at.
 pub(super) const IDLE: Duration = Duration::from_secs(20);
 
@@ -283,13 +283,11 @@ impl Told {
         let first = processes.iter().find(|it| it["pid"] == 1)?["started-s"].as_f64()?;
         let engine = processes.iter().filter(|it| is_engine(it, processes));
         let engine = engine.filter_map(|it| it["own"].as_u64()).sum();
-        let of = |name: &str| memory[name].as_u64();
-        let used = of("total")?.checked_sub(of("free")?)?.checked_sub(of("cache")?)?;
         Some(Self {
             engine_start_s: started("containerd")? - first,
             dockerd_start_s: started("dockerd")? - first,
             dockerd_s: started("dockerd")?,
-            above_engine: used.checked_sub(engine)?,
+            above_engine: in_use(&document)?.checked_sub(engine)?,
             engine,
         })
     }
@@ -298,6 +296,17 @@ impl Told {
     fn of_a_device(&self) -> u64 {
         self.above_engine.saturating_sub(PORT_BUFFERS)
     }
+}
+
+/// Bytes that are neither free nor content of files, by what `iota status --json` printed.
+fn in_use(status: &Json) -> Option<u64> {
+    let of = |name: &str| status["memory"][name].as_u64();
+    of("total")?.checked_sub(of("free")?)?.checked_sub(of("cache")?)
+}
+
+/// The same on a device, which has no such port.
+pub(super) fn held(status: &Json) -> Option<u64> {
+    in_use(status).map(|bytes| bytes.saturating_sub(PORT_BUFFERS))
 }
 
 /// Programs of the engine, and everything in its containers.
@@ -338,6 +347,20 @@ mod tests {
         assert_eq!(Told::parse(STATUS), Some(expected));
         assert_eq!(Told::parse(&STATUS.replace("dockerd", "podman")), None);
         assert_eq!(Told::parse("{}"), None);
+    }
+
+    #[test]
+    fn what_is_neither_free_nor_of_files_is_in_use() {
+        let text = r#"{"memory": {"total": 1000, "free": 300, "cache": 200}}"#;
+        assert_eq!(in_use(&serde_json::from_str(text).unwrap()), Some(500));
+        assert_eq!(in_use(&serde_json::json!({})), None);
+    }
+
+    #[test]
+    fn what_a_device_holds_is_that_without_the_ports() {
+        let memory = serde_json::json!({ "total": 100 << 20, "free": 50 << 20, "cache": 12 << 20 });
+        assert_eq!(held(&serde_json::json!({ "memory": memory })), Some(30 << 20));
+        assert_eq!(held(&serde_json::json!({})), None);
     }
 
     #[test]

@@ -10,9 +10,8 @@ use std::time::Duration;
 
 use builder::error::{Context, Error, Result};
 use builder::host::qemu::Options;
-use serde_json::Value as Json;
 
-use super::boot::PORT_BUFFERS;
+use super::boot::held;
 use super::table::{Goal, Row, Value};
 use crate::image;
 use crate::machine::Machine;
@@ -93,30 +92,16 @@ fn boot(engine: &str, built: &Path) -> Result<Figures> {
     let started = machine.expect("container hello started", LONG);
     machine.expect("system ready", LONG);
     std::thread::sleep(IDLE);
-    let answer = machine.qemu().execute(&["status", "--json"], std::io::empty(), LONG)?;
-    let idle = in_use(&answer.text())
-        .ok_or_else(|| Error::new(format!("{engine}: cannot read {}", answer.text())))?;
-    let idle = idle.saturating_sub(PORT_BUFFERS);
+    let answer = machine.qemu().execute(&["status", "--json"], std::io::empty(), LONG)?.text();
+    // The memory is looked at before the engine is asked.
+    let idle = serde_json::from_str(&answer).ok().and_then(|status| held(&status));
+    let idle = idle.ok_or_else(|| Error::new(format!("{engine}: cannot read {answer}")))?;
     Ok(Figures { download, container_s: started.at.as_secs_f64(), idle })
-}
-
-/// From what `iota status --json` printed, which looks at the memory before it asks the engine.
-fn in_use(text: &str) -> Option<u64> {
-    let document: Json = serde_json::from_str(text).ok()?;
-    let of = |name: &str| document["memory"][name].as_u64();
-    of("total")?.checked_sub(of("free")?)?.checked_sub(of("cache")?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_neither_free_nor_of_files_is_in_use() {
-        let text = r#"{"memory": {"total": 1000, "free": 300, "cache": 200}}"#;
-        assert_eq!(in_use(text), Some(500));
-        assert_eq!(in_use("{}"), None);
-    }
 
     #[test]
     fn an_engine_is_held_against_the_first_and_against_its_own_goal() {

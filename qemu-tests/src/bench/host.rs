@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use builder::error::{Error, Result};
 use builder::host::qemu::{Forward, Options};
-use serde_json::Value as Json;
 
-use super::boot::{Candidate, IDLE, LEASE, LONG, PORT_BUFFERS, payload};
+use super::boot::{Candidate, IDLE, LEASE, LONG, held, payload};
 use super::table::{Goal, Row, Value};
 use crate::disk::Disk;
 use crate::machine::Machine;
@@ -72,24 +71,4 @@ fn alone(ours: &Candidate, scratch: &Path) -> Result<u64> {
     std::thread::sleep(IDLE);
     let status = machine.status();
     held(&status).ok_or_else(|| Error::new(format!("cannot read {status}")))
-}
-
-fn held(status: &Json) -> Option<u64> {
-    let of = |name: &str| status["memory"][name].as_u64();
-    let used = of("total")?.checked_sub(of("free")?)?.checked_sub(of("cache")?)?;
-    Some(used.saturating_sub(PORT_BUFFERS))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_a_host_holds_is_neither_free_nor_content_of_files_nor_the_ports() {
-        let memory = json!({ "total": 100 << 20, "free": 50 << 20, "cache": 12 << 20 });
-        assert_eq!(held(&json!({ "memory": memory })), Some(30 << 20));
-        assert_eq!(held(&json!({})), None);
-    }
 }
