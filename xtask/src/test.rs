@@ -1,6 +1,7 @@
 //! `cargo xtask test`: every test of the workspace, the slow ones that boot machines included.
 //!
-//! Output is cargo's own, followed by one line that sums the runners up: `812 passed, 0 failed`.
+//! Output is cargo's own, followed by what the failed tests said once more, and by one line that
+//! sums the runners up: `812 passed, 0 failed`.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -14,29 +15,69 @@ pub(crate) fn run(rest: &[String]) -> Outcome {
     let mut command = process::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(rest);
     command.env("RUN_SLOW_TESTS", "1");
-    let (mut sums, success) = run_and_sum(&mut command)?;
+    let (mut sums, failures, success) = run_and_sum(&mut command)?;
     sums.settle(success);
+    print!("{}", failures.text());
     println!("{}", sums.line());
     tidiness?;
     if success { Ok(()) } else { Err("tests failed".to_owned()) }
 }
 
-fn run_and_sum(command: &mut Command) -> Result<(Sums, bool), String> {
+fn run_and_sum(command: &mut Command) -> Result<(Sums, Failures, bool), String> {
     process::announce(command);
     let words = process::words(command);
     let failed = |cause: std::io::Error| format!("{words}: {cause}");
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
-    let mut sums = Sums::default();
+    let (mut sums, mut failures) = (Sums::default(), Failures::default());
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).split(b'\n') {
             let line = line.map_err(failed)?;
             let line = String::from_utf8_lossy(&line);
             println!("{line}");
             sums.add(&line);
+            failures.add(&line);
         }
     }
     let status = child.wait().map_err(failed)?;
-    Ok((sums, status.success()))
+    Ok((sums, failures, status.success()))
+}
+
+/// Lines at the end of what a failed test printed that are told again: its panic, and what led
+/// there.
+const TOLD_AGAIN: usize = 60;
+
+/// What the failed tests of all runners printed: thousands of lines above the end otherwise.
+#[derive(Default)]
+struct Failures {
+    /// Of each failed test, the heading that its runner gives it, and what it printed.
+    sections: Vec<(String, Vec<String>)>,
+    /// Whether the runner is at its failures.
+    within: bool,
+}
+
+impl Failures {
+    /// Keeps a line if a runner tells failures: `failures:`, sections that begin with
+    /// `---- name stdout ----`, `failures:` again with the names alone.
+    fn add(&mut self, line: &str) {
+        if line == "failures:" || line.starts_with("test result: ") {
+            self.within = false;
+        } else if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.within = true;
+            self.sections.push((line.to_owned(), Vec::new()));
+        } else if let Some((_, lines)) = self.sections.last_mut().filter(|_| self.within) {
+            lines.push(line.to_owned());
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (heading, lines) in &self.sections {
+            let end = lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+            let told = &lines[end.saturating_sub(TOLD_AGAIN)..end];
+            text.push_str(&format!("\n{heading}\n{}\n", told.join("\n")));
+        }
+        text
+    }
 }
 
 /// What the runners of all test binaries reported.
@@ -100,6 +141,21 @@ mod tests {
             sums.add(line);
         }
         assert_eq!(sums.line(), "5 passed, 1 failed, 1 ignored");
+    }
+
+    #[test]
+    fn what_failed_tests_said_is_told_again_at_the_end() {
+        let mut failures = Failures::default();
+        let many: Vec<String> = (0..100).map(|number| format!("line {number}")).collect();
+        let printed = ["test a ... FAILED", "failures:", "", "---- a stdout ----", "a: left", ""];
+        let names = ["failures:", "    a", "    b", "", "test result: FAILED. 0 passed; 2 failed"];
+        let lines = printed.into_iter().chain(["---- b stdout ----"]);
+        let lines = lines.chain(many.iter().map(String::as_str)).chain([""]).chain(names);
+        lines.chain(["running 3 tests"]).for_each(|line| failures.add(line));
+        let last = many[40..].join("\n");
+        let expected = format!("\n---- a stdout ----\na: left\n\n---- b stdout ----\n{last}\n");
+        assert_eq!(failures.text(), expected);
+        assert_eq!(Failures::default().text(), "");
     }
 
     #[test]
