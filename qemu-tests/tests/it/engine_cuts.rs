@@ -53,7 +53,7 @@ fn after_any_power_cut_an_engine_has_whole_images_or_none_and_containers_come_ba
         server.port()
     );
     let flashed = Disk::flashed_with_config(image::outputs(), "engine-cuts", &config);
-    let (log, pulled) = record(&flashed, &owner, &name);
+    let Recorded { log, pulled, started } = record(&flashed, &owner, &name);
     let data = flashed.table().data().unwrap().extent;
     let count = std::env::var(CUTS_VARIABLE).map_or(CUTS, |text| text.parse().unwrap());
     // Half of them once the engine believes in the image: what of it is not on the disk by then
@@ -65,21 +65,47 @@ fn after_any_power_cut_an_engine_has_whole_images_or_none_and_containers_come_ba
     let (mut number, mut seen) = (0, BTreeSet::new());
     cuts::replay(&log, &base, &cuts, |cut, written, unflushed| {
         let disk = Disk::with_contents_of(&log.disk(&base, written), "engine-cuts-cut");
-        let what = comes_back(&disk, &owner, &name)
+        let had = comes_back(&disk, &owner, &name)
             .unwrap_or_else(|why| panic!("{cut}: {why}; its disk: {}", disk.path().display()));
-        eprintln!("    {cut}, {unflushed} requests at its mercy: {what}");
-        seen.insert(what);
+        eprintln!("    {cut}, {unflushed} requests at its mercy: {had:?}");
+        let least = match cut.after {
+            after if after >= started => Had::Running,
+            after if after >= pulled => Had::Image,
+            _ => Had::Nothing,
+        };
+        assert!(had >= least, "{cut}: {had:?}, and the owner was told that {least:?} is there");
+        seen.insert(had);
         number += 1;
     });
     assert_eq!(number, count);
     assert!(seen.len() > 1, "all cuts fell on one moment: {seen:?}");
 }
 
+/// Docker's client, asked for this, says that.
+type Docker<'a> = &'a dyn Fn(&[&str]) -> Result<String, String>;
+
+/// What an engine had of the image that its owner pulled and ran, when it came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Had {
+    Nothing,
+    Image,
+    /// A container that has never been started: nobody but its owner does that.
+    Container,
+    Running,
+}
+
+/// A run that cuts are drawn from.
+struct Recorded {
+    log: WriteLog,
+    /// Number of its entries when the owner was told that the image is there.
+    pulled: usize,
+    /// And when they were told that its container runs.
+    started: usize,
+}
+
 /// A first start from which everything follows that an engine does: the system's own image is
 /// loaded and started, another one pulled and started.
-///
-/// Gives the log, and its length when the image had just been pulled.
-fn record(flashed: &Disk, owner: &Person, name: &str) -> (WriteLog, usize) {
+fn record(flashed: &Disk, owner: &Person, name: &str) -> Recorded {
     let disk = Disk::copy_of(flashed.path(), "engine-cuts-recorded");
     let path: PathBuf = disk.path().with_extension("log");
     let ssh = free_port();
@@ -96,18 +122,20 @@ fn record(flashed: &Disk, owner: &Person, name: &str) -> (WriteLog, usize) {
     let pulled = write_log::entries_at_last_flush(&path).unwrap();
     let run = ["run", "-d", "--name", "files", "--restart", "always", name];
     said(&owner.docker(ssh, &run)).unwrap();
+    let started = write_log::entries_at_last_flush(&path).unwrap();
     machine.power_off(LONG);
     drop(machine);
     let log = WriteLog::open(&path).unwrap();
     eprintln!(
-        "    {} requests, {ready} of them until the system was ready, {pulled} until it had pulled",
+        "    {} requests; {ready} of them until the system was ready, {pulled} until it had \
+         pulled, {started} until it had started",
         log.entries.len()
     );
-    (log, pulled)
+    Recorded { log, pulled, started }
 }
 
-/// Starts what a cut has left; in words what the engine had, or what is wrong with it.
-fn comes_back(disk: &Disk, owner: &Person, name: &str) -> Result<&'static str, String> {
+/// Starts what a cut has left, and has the image's content looked through.
+fn comes_back(disk: &Disk, owner: &Person, name: &str) -> Result<Had, String> {
     let ssh = free_port();
     let forwards = vec![Forward { host: ssh, guest: 22 }];
     let options = Options { forwards, ..Options::new(disk.path()) };
@@ -115,30 +143,42 @@ fn comes_back(disk: &Disk, owner: &Person, name: &str) -> Result<&'static str, S
     machine.expect_somewhere("system ready", LONG);
     let docker = |words: &[&str]| said(&owner.docker(ssh, words));
     runs(&docker, "hello")?;
-    // What nobody has pulled yet is pulled now, over whatever the cut has left of it.
-    let what = match docker(&["images", "--quiet", name])?.trim() {
-        "" => {
+    let had = what_is_there(&docker, name)?;
+    match had {
+        // Over whatever the cut has left of it.
+        Had::Nothing => {
             docker(&["pull", "--quiet", name]).map_err(|why| format!("pulled again: {why}"))?;
-            "nothing was pulled"
         }
-        _ if docker(&["ps", "--all", "--quiet", "--filter", "name=files"])?.trim().is_empty() => {
-            "it was pulled"
-        }
-        _ => {
+        Had::Image => {}
+        Had::Container => {
+            docker(&["start", "files"])?;
             runs(&docker, "files")?;
-            "it was pulled and started"
         }
-    };
+        Had::Running => runs(&docker, "files")?,
+    }
     let check = format!("cd / && sha256sum -c {SUMS} | grep -v ': OK$'; wc -l < {SUMS}");
     let words = ["run", "--rm", "--network", "none", "--entrypoint", "sh", name, "-c", &check];
     match docker(&words)?.trim() {
-        left if left == FILES.to_string() => Ok(what),
-        damage => Err(format!("{what}, and files are not whole: {damage}")),
+        left if left == FILES.to_string() => Ok(had),
+        damage => Err(format!("{had:?}, and files are not whole: {damage}")),
     }
 }
 
+/// What the engine says of the image, and of its container.
+fn what_is_there(docker: Docker, name: &str) -> Result<Had, String> {
+    if docker(&["images", "--quiet", name])?.trim().is_empty() {
+        return Ok(Had::Nothing);
+    }
+    let words = ["ps", "--all", "--filter", "name=files", "--format", "{{.State}}"];
+    Ok(match docker(&words)?.trim() {
+        "" => Had::Image,
+        "created" => Had::Container,
+        _ => Had::Running,
+    })
+}
+
 /// A container runs before long.
-fn runs(docker: &dyn Fn(&[&str]) -> Result<String, String>, name: &str) -> Result<(), String> {
+fn runs(docker: Docker, name: &str) -> Result<(), String> {
     let deadline = Instant::now() + LONG;
     loop {
         let state = docker(&["inspect", "--format", "{{.State.Status}}", name])?;
