@@ -2,10 +2,13 @@
 
 use std::process::{Command, Output};
 
+use builder::build::Host;
 use builder::error::Result;
 use builder::host::progress::Progress;
 use builder::host::store::Store;
 use builder::host::tools::{Tool, Tools};
+
+use crate::workspace;
 
 /// Calls `job` with the tools of this machine and the user's cache; panics if it fails.
 pub fn with<T>(job: impl FnOnce(&Tools<'_>) -> Result<T>) -> T {
@@ -15,6 +18,18 @@ pub fn with<T>(job: impl FnOnce(&Tools<'_>) -> Result<T>) -> T {
         job(&tools)
     });
     done.unwrap_or_else(|error| panic!("{}", error.chain()))
+}
+
+/// Calls a job with what the builder works with: this workspace, and the user's cache.
+pub fn with_host<T>(job: impl FnOnce(&Host<'_>) -> Result<T>) -> Result<T> {
+    let (workspace, progress, store) = (workspace(), Progress::new(false), Store::open(None)?);
+    job(&Host {
+        workspace: &workspace,
+        store: &store,
+        mirror: None,
+        offline: false,
+        progress: &progress,
+    })
 }
 
 /// A foreign tool. There is none that cannot be had where an image can be built: both come from

@@ -8,17 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use builder::build::{self, Host, Plan};
-use builder::debian::catalog::Trust;
-use builder::debian::lock::Lock;
-use builder::debian::manifest::Manifest;
-use builder::debian::obtain::{self, obtain};
 use builder::error::{Error, Result};
-use builder::host::unpack::Unpacked;
 use builder::sign::{Profile, key_for_build};
 use builder::tree::{Content, Kind, Node, Tree, TreePath};
-use builder::verbs;
 
 use super::{directory, module_index};
+use crate::packages::{self, Packages};
 
 /// A program that can be PID 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,7 +66,7 @@ pub(super) fn image_with(
     change: impl FnOnce(&mut Tree) -> Result<()>,
 ) -> Result<PathBuf> {
     let data = host.workspace.join("qemu-tests/bench");
-    let packages = packages(&data, host)?;
+    let packages = packages(host.workspace).unpacked(host)?;
     let profile = Profile::Development;
     let (key, _) = key_for_build(None, &host.workspace.join("keys"), profile)?;
     let plan = Plan {
@@ -90,70 +85,16 @@ pub(super) fn image_with(
     };
     let overlay = directory::read(&data.join(name))?;
     let summary = build::build_changed(&plan, host, |trees| {
-        add_packages(&ships, &packages, &mut trees.root)?;
+        packages::add(&ships, &packages, &mut trees.root)?;
         change(&mut trees.root)?;
         add_overlay(&overlay, &mut trees.root)
     })?;
     Ok(summary.disk())
 }
 
-/// Writes `peers.lock` anew.
-pub fn lock(host: &Host<'_>) -> Result<()> {
-    let data = host.workspace.join("qemu-tests/bench");
-    let options = verbs::lock::Options {
-        manifest: Manifest::read(&data.join("peers.toml"))?,
-        lock: data.join("peers.lock"),
-        mirror: host.mirror.map(str::to_owned),
-        offline: host.offline,
-        trust: Trust::default(),
-    };
-    print!("{}", verbs::lock::run(&options, host.store, host.progress)?);
-    Ok(())
-}
-
-fn packages(data: &Path, host: &Host<'_>) -> Result<Vec<Unpacked>> {
-    let manifest = Manifest::read(&data.join("peers.toml"))?;
-    let lock = Lock::read(&data.join("peers.lock"))?;
-    let options = obtain::Options {
-        mirror: host.mirror.map(str::to_owned),
-        offline: host.offline,
-        ..obtain::Options::default()
-    };
-    let packages = obtain(&lock, &manifest, host.store, &options, host.progress)?;
-    host.store.unpack_all(&packages, host.progress)
-}
-
-/// Adds what packages have and the root has not.
-fn add_packages(
-    ships: impl Fn(&str, &str) -> bool,
-    packages: &[Unpacked],
-    root: &mut Tree,
-) -> Result<()> {
-    for package in packages {
-        // Files before hard links, so that a link finds its file.
-        let (links, files): (Vec<_>, Vec<_>) =
-            package.entries.iter().partition(|(_, node)| matches!(node.kind, Kind::HardLink(_)));
-        for (path, node) in files.into_iter().chain(links) {
-            let path = merged(path)?;
-            let text = String::from_utf8_lossy(path.as_bytes()).into_owned();
-            let is_wanted = !node.is_directory() && ships(&package.name, &text);
-            if is_wanted && root.get(&path).is_none() {
-                let mut node = node.clone();
-                if let Kind::HardLink(target) = &node.kind {
-                    node.kind = Kind::HardLink(merged(target)?);
-                }
-                root.insert(path, node)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Where a path lies with merged /usr.
-fn merged(path: &TreePath) -> Result<TreePath> {
-    let bytes = path.as_bytes();
-    let below_usr = ["bin/", "sbin/", "lib/"].iter().any(|top| bytes.starts_with(top.as_bytes()));
-    if below_usr { TreePath::new([b"usr/", bytes].concat()) } else { Ok(path.clone()) }
+/// The packages of the peers.
+pub fn packages(workspace: &Path) -> Packages {
+    Packages::of(&workspace.join("qemu-tests/bench"), "peers")
 }
 
 /// What depmod would make for udev and modprobe.

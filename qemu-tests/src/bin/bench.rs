@@ -20,10 +20,11 @@ use qemu_tests::bench::install;
 use qemu_tests::bench::peers::{self, Peer};
 use qemu_tests::bench::table::{Row, table};
 use qemu_tests::bench::writers;
-use qemu_tests::{image, workspace};
+use qemu_tests::tools::with_host;
+use qemu_tests::{image, stacks, workspace};
 
-/// The word that makes the benchmark program choose the peers' packages anew.
-const LOCK_PEERS: &str = "lock-peers";
+/// The word that makes the benchmark program choose the packages of peers and stacks anew.
+const LOCK_PACKAGES: &str = "lock-packages";
 
 /// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
     let done = match words.split_first() {
         Some((word, rest)) if word == writers::WRITE_EROFS => writers::write_erofs(rest),
         Some((word, rest)) if word == writers::WRITE_VERITY => writers::write_verity(rest),
-        Some((word, [])) if word == LOCK_PEERS => with_host(peers::lock),
+        Some((word, [])) if word == LOCK_PACKAGES => with_host(lock_packages),
         _ => run(&Arguments::parse()),
     };
     match done {
@@ -163,22 +164,15 @@ fn host() -> Result<Vec<Row>> {
     host::run(&ours, &outputs, &scratch)
 }
 
+fn lock_packages(host: &Host<'_>) -> Result<()> {
+    peers::packages(host.workspace).lock(host)?;
+    stacks::packages(host.workspace).lock(host)
+}
+
 /// Calls a job with the programs of others.
 fn with_tools<T>(job: impl FnOnce(&Tools<'_>) -> Result<T>) -> Result<T> {
     let (progress, store) = (Progress::new(false), Store::open(None)?);
     job(&Tools { store: &store, mirror: None, offline: false, progress: &progress })
-}
-
-/// Calls a job with what the builder works with.
-fn with_host<T>(job: impl FnOnce(&Host<'_>) -> Result<T>) -> Result<T> {
-    let (workspace, progress, store) = (workspace(), Progress::new(false), Store::open(None)?);
-    job(&Host {
-        workspace: &workspace,
-        store: &store,
-        mirror: None,
-        offline: false,
-        progress: &progress,
-    })
 }
 
 /// What else this machine does: programs that want a processor, one minute's average.

@@ -23,4 +23,5 @@ mod over_the_air;
 mod pi;
 mod registries;
 mod slots;
+mod stacks;
 mod wifi;

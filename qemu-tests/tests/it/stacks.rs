@@ -1,0 +1,109 @@
+//! Three stacks as people write them, all on one device, with each engine that has apps.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use builder::host::qemu::{Forward, Options};
+use qemu_tests::disk::Disk;
+use qemu_tests::machine::Machine;
+use qemu_tests::tools::with_host;
+use qemu_tests::web_server::free_port;
+use qemu_tests::{image, scratch, slow_tests_wanted, stacks, workspace};
+use serde_json::Value;
+
+use crate::apps::page;
+
+const LONG: Duration = Duration::from_secs(400);
+
+#[test]
+fn a_database_a_broker_and_a_cron_job_run_on_docker_and_come_back_after_a_power_cut() {
+    if slow_tests_wanted() {
+        run_and_come_back("docker");
+    }
+}
+
+#[test]
+fn a_database_a_broker_and_a_cron_job_run_on_podman_and_come_back_after_a_power_cut() {
+    if slow_tests_wanted() {
+        run_and_come_back("podman");
+    }
+}
+
+fn run_and_come_back(engine: &str) {
+    let name = format!("stacks-{engine}");
+    let out = build(&scratch().join(&name), engine);
+    let disk = Disk::flashed(&out, &name);
+    disk.enlarge(1 << 30);
+    let web = free_port();
+    let forwards = vec![Forward { host: web, guest: 7379 }];
+    let options = Options { persist: true, forwards, ..Options::new(disk.path()) };
+
+    let mut machine = Machine::boot(&format!("{name}-first"), &options);
+    all_are_well(&mut machine);
+    let answers = |words: &str, answer: &str| {
+        let page = page(web, words);
+        assert!(page.contains(answer), "{words}: {page}");
+    };
+    answers("GET/milk", r#"{"GET":null}"#);
+    answers("SET/milk/two", r#"{"SET":[true,"OK"]}"#);
+    says(&mut machine, "sensors", "sensors/kitchen 21.5");
+    says(&mut machine, "ticks", "run 1");
+    // The database promises what is a second old.
+    std::thread::sleep(Duration::from_secs(3));
+    drop(machine);
+
+    let mut machine = Machine::boot(&format!("{name}-second"), &options);
+    all_are_well(&mut machine);
+    answers("GET/milk", r#"{"GET":"two"}"#);
+    says(&mut machine, "sensors", "sensors/kitchen 21.5");
+    says(&mut machine, "ticks", "run 2");
+    machine.power_off(LONG);
+}
+
+/// An image that carries the stacks.
+fn build(directory: &Path, engine: &str) -> PathBuf {
+    let archives = with_host(|host| stacks::save_images(host, &directory.join("images")));
+    let archives = archives.unwrap_or_else(|error| panic!("{}", error.chain()));
+    let sources: Vec<String> =
+        archives.iter().map(|path| format!("docker-archive:{}", path.display())).collect();
+    let mut options: Vec<&OsStr> = vec!["--engine".as_ref(), engine.as_ref()];
+    for source in &sources {
+        options.extend(["--with-image".as_ref(), OsStr::new(source)]);
+    }
+    let apps = stacks::apps(&workspace());
+    for app in &apps {
+        options.extend(["--app".as_ref(), app.as_os_str()]);
+    }
+    let built = image::try_to_build(&directory.join("out"), &options);
+    built.unwrap_or_else(|error| panic!("{}", error.chain()))
+}
+
+/// Each service of each stack runs, and is healthy if it says how to find out.
+fn all_are_well(machine: &mut Machine) {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let (code, text) = machine.execute(&["app", "list", "--json"], std::io::empty());
+        let document: Value = serde_json::from_str(text.trim()).unwrap_or_default();
+        let apps = document["apps"].as_array().map_or(0, Vec::len);
+        if (code, apps, &document["well"]) == (0, stacks::COUNT, &Value::Bool(true)) {
+            return;
+        }
+        let mut logs = || machine.execute(&["logs"], std::io::empty()).1;
+        assert!(Instant::now() < deadline, "{text}\n{}", logs());
+        std::thread::sleep(Duration::from_secs(3));
+    }
+}
+
+/// A stack says something before long.
+fn says(machine: &mut Machine, app: &str, what: &str) {
+    let deadline = Instant::now() + LONG;
+    loop {
+        let (_, said) = machine.execute(&["app", "logs", app], std::io::empty());
+        if said.contains(what) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{app} does not say `{what}`: {said}");
+        std::thread::sleep(Duration::from_secs(3));
+    }
+}
