@@ -85,16 +85,37 @@ impl Person {
 
     /// A program that reaches a port of this machine, for those who run `ssh` themselves.
     pub fn program(&self, port: u16) -> PathBuf {
+        self.write_program("ssh", &format!("exec {} \"$@\"", self.line(port)))
+    }
+
+    /// The same, with a connection that breaks after so many bytes of the first image that `iota
+    /// push` sends. What it sends over the last connection stays beside it, in `.sent`.
+    pub fn program_that_breaks(&self, port: u16, after: u64) -> PathBuf {
+        let ssh = self.line(port);
+        let script = format!(
+            "case \"$*\" in *'iota app load '*)\n\
+             if mkdir \"$0.broken\" 2>/dev/null; then head -c {after} | {ssh} \"$@\"; exit 255; fi\n\
+             tee \"$0.sent\" | {ssh} \"$@\"; exit;;\nesac\nexec {ssh} \"$@\""
+        );
+        self.write_program("ssh-that-breaks", &script)
+    }
+
+    /// OpenSSH's client with all that it has to be told, for a shell.
+    fn line(&self, port: u16) -> String {
         let ssh = self.ssh(port);
         let quoted = |text: &std::ffi::OsStr| format!("'{}'", text.to_string_lossy());
-        let mut line = String::from("exec env");
+        let mut line = String::from("env");
         for (name, value) in ssh.get_envs().filter_map(|(name, value)| Some((name, value?))) {
             line.push_str(&format!(" {}={}", name.to_string_lossy(), quoted(value)));
         }
         line.push_str(&format!(" {}", quoted(ssh.get_program())));
         ssh.get_args().for_each(|argument| line.push_str(&format!(" {}", quoted(argument))));
-        let program = self.file("ssh");
-        fs::write(&program, format!("#!/bin/sh\n{line} \"$@\"\n")).unwrap();
+        line
+    }
+
+    fn write_program(&self, name: &str, script: &str) -> PathBuf {
+        let program = self.file(name);
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
         program
     }

@@ -136,6 +136,11 @@ impl Task {
         self.shared.bar.dec(amount);
     }
 
+    /// Sets how far it is: another attempt may begin elsewhere.
+    pub fn set_done(&self, amount: u64) {
+        self.shared.bar.set_position(amount);
+    }
+
     /// Sets the total once it is known.
     pub fn set_total(&self, total: u64) {
         self.shared.bar.set_length(total);

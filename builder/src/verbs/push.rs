@@ -5,13 +5,17 @@
 //!   ─► hand over the release ─► the device starts it, follows it, and goes back if it must
 //! ```
 //!
-//! Everything that can be refused is refused before anything is sent.
+//! Everything that can be refused is refused before anything is sent. A connection that breaks
+//! while an image is sent is made again, and goes on where the device says.
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use ondisk::digest::{Digest, Hasher};
 use serde_json::{Value, json};
 
 use crate::app::App;
@@ -20,7 +24,7 @@ use crate::app::image::{Image, Place, Source};
 use crate::app::pull::Puller;
 use crate::cli::{Common, PushArgs};
 use crate::error::{Context, Error, Result};
-use crate::host::progress::{Progress, megabytes};
+use crate::host::progress::{Progress, Task, Unit, megabytes};
 use crate::host::store::Store;
 
 /// Pushes an app; the exit code is the device's.
@@ -132,16 +136,96 @@ fn send(image: &Image, there: &Inventory, device: &Device<'_>, progress: &Progre
     let (all, sent) = (image.layers().len(), image.layers().len() - shared);
     let size = megabytes(archive.length());
     progress.line(format!("{name}: sending {sent} of {all} layers, {size}"));
-    device.load(archive.length(), |out| archive.write(out))
+    let mut hasher = Hashed(Hasher::new());
+    archive.write(&mut hasher)?;
+    let (digest, length) = (hasher.0.digest(), archive.length());
+    let task = progress.task(name.clone(), Unit::Bytes, length);
+    let mut from = there.has_begun(&digest, length);
+    if from > 0 {
+        progress.line(format!("{name}: going on after {}", megabytes(from)));
+    }
+    let mut failures = 0;
+    loop {
+        task.set_done(from);
+        let write = |out: &mut dyn Write| archive.write(Rest { out, left: from, task: &task });
+        let Err(broken) = device.load(&digest, length, from, write)? else {
+            task.finish(format!("{name} sent"));
+            return Ok(());
+        };
+        failures += 1;
+        if failures > ATTEMPTS {
+            return Err(broken);
+        }
+        progress.warn(format!("{name}: {broken}; trying again"));
+        thread::sleep(FIRST_PAUSE * 2_u32.pow(failures - 1));
+        if let Ok(there) = device.inventory() {
+            let has = there.has_begun(&digest, length);
+            if has > from {
+                failures = 0;
+            }
+            from = has;
+        }
+    }
+}
+
+/// Connections in a row that bring nothing before giving up.
+const ATTEMPTS: u32 = 5;
+
+/// The first pause between connections; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+struct Hashed(Hasher);
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes the whole archive and passes on what the device does not have.
+struct Rest<'a> {
+    out: &'a mut dyn Write,
+    /// Bytes that are there already.
+    left: u64,
+    task: &'a Task,
+}
+
+impl Write for Rest<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let there = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        self.left -= there as u64;
+        self.out.write_all(bytes.split_at(there).1)?;
+        self.task.add((bytes.len() - there) as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// What the device's engine has.
 struct Inventory {
     ids: Vec<String>,
     stacks: Vec<Vec<String>>,
+    /// The image that was on its way when a connection broke, and how many bytes of it are there.
+    arriving: Option<(Digest, u64)>,
 }
 
 impl Inventory {
+    /// How many bytes of an archive are there.
+    fn has_begun(&self, digest: &Digest, length: u64) -> u64 {
+        match self.arriving {
+            Some((other, bytes)) if other == *digest && bytes <= length => bytes,
+            _ => 0,
+        }
+    }
+
     fn parse(text: &[u8]) -> Result<Self> {
         let document: Value = serde_json::from_slice(text)
             .context(|| "the device's answer is not JSON".to_owned())?;
@@ -155,9 +239,14 @@ impl Inventory {
             let layers = image["layers"].as_array().into_iter().flatten();
             stacks.push(layers.filter_map(|it| it.as_str().map(str::to_owned)).collect());
         }
-        Ok(Self { ids, stacks })
+        let arriving = &document["arriving"];
+        let digest = arriving["digest"].as_str().and_then(Digest::from_hex);
+        Ok(Self { ids, stacks, arriving: digest.zip(arriving["bytes"].as_u64()) })
     }
 }
+
+/// What ssh(1) exits with if the connection fails; other codes are those of the program there.
+const BROKEN: i32 = 255;
 
 /// A device that is reached over SSH.
 struct Device<'a> {
@@ -169,6 +258,8 @@ struct Device<'a> {
 impl Device<'_> {
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new(self.program);
+        // A link that is dead is noticed after 45 s.
+        command.args(["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"]);
         if let Some(port) = self.port {
             command.args(["-p", &port.to_string()]);
         }
@@ -196,17 +287,25 @@ impl Device<'_> {
         }
     }
 
-    fn load(&self, length: u64, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-        let mut child = self.start(&format!("iota app load {length}"))?;
+    /// Sends an archive from a byte on. The inner error is that of a connection that broke.
+    fn load(
+        &self,
+        digest: &Digest,
+        length: u64,
+        from: u64,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<std::result::Result<(), Error>> {
+        let mut child = self.start(&format!("iota app load {digest} {length} {from}"))?;
         let written = match child.stdin.take() {
             Some(input) => write(&mut BufWriter::with_capacity(1 << 20, input)),
             None => Ok(()),
         };
         let status = child.wait().context(|| "cannot wait for ssh".to_owned())?;
-        match status.success() {
-            true => written,
+        match status.code() {
+            Some(0) => written.map(Ok),
+            Some(BROKEN) | None => Ok(Err(self.failed("cannot be reached any more"))),
             // What the device said is on standard error already.
-            false => Err(self.failed("did not take the image")),
+            Some(_) => Err(self.failed("did not take the image")),
         }
     }
 
@@ -218,7 +317,7 @@ impl Device<'_> {
         }
         let status = child.wait().context(|| "cannot wait for ssh".to_owned())?;
         match status.code() {
-            Some(255) | None => Err(self.failed("went away; what it began it goes on with")),
+            Some(BROKEN) | None => Err(self.failed("went away; what it began it goes on with")),
             Some(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(2))),
         }
     }
@@ -232,6 +331,8 @@ impl Device<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     #[test]
@@ -245,14 +346,37 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_there_of_the_same_archive_is_not_sent() {
+        let digest = Digest::of(b"archive");
+        let text = format!(
+            r#"{{"compose":true,"images":[],"arriving":{{"digest":"{digest}","bytes":5}}}}"#
+        );
+        let inventory = Inventory::parse(text.as_bytes()).unwrap();
+        assert_eq!(inventory.has_begun(&digest, 7), 5);
+        assert_eq!(inventory.has_begun(&digest, 4), 0);
+        assert_eq!(inventory.has_begun(&Digest::of(b"another"), 7), 0);
+        let none = Inventory::parse(br#"{"compose":true,"images":[],"arriving":null}"#).unwrap();
+        assert_eq!(none.has_begun(&digest, 7), 0);
+
+        let (mut sent, task) = (Vec::new(), Progress::quiet().task("", Unit::Bytes, 7));
+        let mut rest = Rest { out: &mut sent, left: 5, task: &task };
+        for piece in ["arc", "hi", "ve", ""] {
+            rest.write_all(piece.as_bytes()).unwrap();
+        }
+        assert_eq!(sent, b"ve");
+    }
+
+    #[test]
     fn the_account_is_root_unless_another_is_named() {
         for (host, port, expected) in [
-            ("box.local", None, vec!["--", "root@box.local", "iota x"]),
-            ("me@box", Some(22), vec!["-p", "22", "--", "me@box", "iota x"]),
+            ("box.local", None, &["--", "root@box.local", "iota x"][..]),
+            ("me@box", Some(22), &["-p", "22", "--", "me@box", "iota x"]),
         ] {
             let device = Device { program: Path::new("ssh"), host, port };
             let command = device.command("iota x");
-            assert_eq!(command.get_args().collect::<Vec<_>>(), expected);
+            let words: Vec<_> = command.get_args().collect();
+            let expected: Vec<&OsStr> = expected.iter().map(OsStr::new).collect();
+            assert!(words.ends_with(&expected), "{words:?}");
         }
     }
 }

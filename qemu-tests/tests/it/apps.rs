@@ -21,6 +21,8 @@ use qemu_tests::web_server::free_port;
 use qemu_tests::{image, scratch, slow_tests_wanted};
 use serde_json::Value;
 
+use crate::push::sends_only_what_is_missing;
+
 const LONG: Duration = Duration::from_secs(400);
 
 /// The first service is done before the second starts; the second counts its starts on a volume,
@@ -90,6 +92,7 @@ fn an_app_in_the_image_runs_without_a_registry_and_keeps_its_data() {
     let (code, said) = machine.execute(&["app", "logs", "shap"], std::io::empty());
     assert!(code == 2 && said.contains("did you mean `shop`?"), "{said}");
     is_pushed_or_rolled_back(&mut machine, &owner.program(ssh), port, &directory);
+    sends_only_what_is_missing(&mut machine, &owner, ssh, &directory);
     machine.power_off(LONG);
     drop(machine);
 

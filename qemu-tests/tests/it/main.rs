@@ -21,6 +21,7 @@ mod keys;
 mod online;
 mod over_the_air;
 mod pi;
+mod push;
 mod registries;
 mod slots;
 mod stacks;

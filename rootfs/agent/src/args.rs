@@ -50,7 +50,7 @@ Commands:
   reboot                 Stop everything in order and start again
   poweroff               Stop everything in order and switch off
   config load            Take over the boot partition's iota.toml (started by PID 1)
-  app inventory, app load LENGTH, app deploy [SECONDS]
+  app inventory, app load SHA256 LENGTH FROM, app deploy [SECONDS]
                          What images there are, one more of them, a release to change to, all
                          for `iota push` of the laptop
   services               Run the containers of this image (started by PID 1)

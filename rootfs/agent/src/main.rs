@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{self, ErrorKind::NotFound, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use agent::apps;
+use agent::apps::arrival::{Arrivals, Patient};
 use agent::apps::run::Runner;
 use agent::apps::store::Places as AppPlaces;
 use agent::apps::verbs::AppVerb;
@@ -353,9 +355,14 @@ fn app(verb: &AppVerb, path: &str) -> Result<ExitCode, String> {
             print(&text)?;
             Ok(ExitCode::from(u8::from(!is_well)))
         }
-        AppVerb::Inventory => print(&apps::push::inventory(&runner)?),
-        AppVerb::Load(length) => {
-            apps::push::load(&runner, &mut io::stdin(), *length).map(|()| ExitCode::SUCCESS)
+        AppVerb::Inventory => print(&apps::push::inventory(&runner, &Arrivals::device())?),
+        AppVerb::Load(wanted) => {
+            // Not the program's own standard input, which keeps bytes where nobody can wait for them.
+            let input = io::stdin().as_fd().try_clone_to_owned();
+            let input = input.map_err(|error| format!("standard input: {error}"))?;
+            let mut input = Patient(fs::File::from(input));
+            apps::push::load(&runner, &Arrivals::device(), wanted, &mut input)
+                .map(|()| ExitCode::SUCCESS)
         }
         AppVerb::Deploy(seconds) => {
             tell(&apps::push::deploy(&runner, io::stdin(), Duration::from_secs(*seconds)), false)

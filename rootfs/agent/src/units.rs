@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use agent::apps;
+use agent::apps::arrival::Arrivals;
 use agent::apps::run::Runner;
 use agent::apps::store::Places as AppPlaces;
 use agent::console::Console;
@@ -74,6 +75,7 @@ pub(crate) fn services(path: &str) -> Result<ExitCode, String> {
         thread::spawn(move || rescue_store(&system));
     }
     let works = if engine.runs_apps() { runner.works()? } else { Vec::new() };
+    Arrivals::device().tidy(SystemTime::now());
     services.run(&own_config::in_their_zone(&system.containers), &works)
 }
 

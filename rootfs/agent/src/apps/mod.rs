@@ -14,8 +14,9 @@
 //! by a power failure was never current, and the next start runs the one before it.
 //!
 //! Reading order: this file (what there is, pure) → [`store`] → [`state`] → [`run`] → [`verbs`],
-//! [`push`] and [`verify`].
+//! [`push`] with [`arrival`], and [`verify`].
 
+pub mod arrival;
 pub mod demand;
 pub mod push;
 pub mod run;

@@ -1,19 +1,23 @@
 //! `iota push` as the device sees it: what images it has, one more image, a release to change to.
 //!
 //! ```text
-//! iota app inventory               → {"compose":true,"images":[{"id":…,"layers":[…]}]}
-//! iota app load LENGTH             ← an archive, perhaps without layers that are here already
+//! iota app inventory               → {"compose":true,"images":[{"id":…,"layers":[…]}],
+//!                                      "arriving":{"digest":HEX,"bytes":…} or null}
+//! iota app load HEX LENGTH FROM    ← an archive, perhaps without layers that are here already,
+//!                                      from this byte on
 //! iota app deploy SECONDS          ← the release as JSON; → what happens, and exit status
 //! ```
 //!
 //! A change of release is one function, whoever asks for it: start it, follow it until it is well,
 //! then make it current; if it does not become well, the former release comes back.
 
+use std::fs::File;
 use std::io::Read;
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::arrival::{Arrivals, Wanted};
 use super::demand::Trial;
 use super::run::Runner;
 use super::{App, Carried, Pushed, Release};
@@ -27,16 +31,29 @@ const MAX_RELEASE: u64 = 16 * 1024 * 1024;
 pub const LIMIT_S: u64 = 120;
 
 /// What the laptop has to know before it sends anything.
-pub fn inventory(runner: &Runner<'_>) -> Result<String, String> {
+pub fn inventory(runner: &Runner<'_>, arrivals: &Arrivals) -> Result<String, String> {
     let stacks = runner.engine.stacks().map_err(|error| error.to_string())?;
     let images = stacks.iter().map(|(id, layers)| json!({ "id": id, "layers": layers }));
     let compose = runner.places.compose.exists();
-    Ok(format!("{}\n", json!({ "compose": compose, "images": images.collect::<Vec<_>>() })))
+    let arriving = arrivals
+        .begun()
+        .map(|(digest, bytes)| json!({ "digest": digest.to_string(), "bytes": bytes }));
+    Ok(format!(
+        "{}\n",
+        json!({ "compose": compose, "images": images.collect::<Vec<_>>(), "arriving": arriving })
+    ))
 }
 
 /// Gives the engine an image that comes in.
-pub fn load(runner: &Runner<'_>, input: &mut dyn Read, length: u64) -> Result<(), String> {
-    runner.engine.load_image(input, length).map_err(|error| error.to_string())
+pub fn load(
+    runner: &Runner<'_>,
+    arrivals: &Arrivals,
+    wanted: &Wanted,
+    input: &mut dyn Read,
+) -> Result<(), String> {
+    arrivals.take(wanted, input, |archive: &mut File| {
+        runner.engine.load_image(archive, wanted.length).map_err(|error| error.to_string())
+    })
 }
 
 /// Changes to a release that comes in.

@@ -3,8 +3,10 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
+use ondisk::digest::Digest;
 use serde_json::{Value, json};
 
+use super::arrival::Wanted;
 use super::demand::Trial;
 use super::push::LIMIT_S;
 use super::run::Runner;
@@ -51,8 +53,8 @@ pub enum AppVerb {
     },
     /// Tell a laptop what images there are.
     Inventory,
-    /// Take an image in, of so many bytes.
-    Load(u64),
+    /// Take an image in.
+    Load(Wanted),
     /// Take a release in, which has so many seconds to become well.
     Deploy(u64),
     /// Look whether the engine holds the images of the root as they were built.
@@ -92,7 +94,12 @@ impl AppVerb {
             ["verify"] => Self::Verify { repair: false, json },
             ["repair"] => Self::Verify { repair: true, json },
             ["inventory"] => Self::Inventory,
-            ["load", length] => Self::Load(number(length)?),
+            ["load", digest, length, from] => Self::Load(Wanted {
+                digest: Digest::from_hex(digest)
+                    .ok_or_else(|| format!("`{digest}` is not a SHA-256"))?,
+                length: number(length)?,
+                from: number(from)?,
+            }),
             ["deploy"] => Self::Deploy(LIMIT_S),
             ["deploy", seconds] => Self::Deploy(number(seconds)?),
             ["logs" | "restart" | "rm" | "history" | "rollback"] => {
@@ -206,7 +213,10 @@ mod tests {
         assert_eq!(parse("rm web"), Ok(AppVerb::Remove { name: name(), json: false }));
         let logs = AppVerb::parse(&["logs", "web"], false, true);
         assert_eq!(logs, Ok(AppVerb::Logs { name: name(), follow: true }));
-        for line in ["", "list x", "rm", "rm a b", "rm ../a", "start web"] {
+        let digest = Digest::of(b"archive");
+        let load = parse(&format!("load {digest} 10 4"));
+        assert_eq!(load, Ok(AppVerb::Load(Wanted { digest, length: 10, from: 4 })));
+        for line in ["", "list x", "rm", "rm a b", "rm ../a", "start web", "load 00 10 4"] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(AppVerb::parse(&["list"], false, true).is_err());
