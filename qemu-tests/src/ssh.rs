@@ -94,7 +94,8 @@ impl Person {
         let ssh = self.line(port);
         let script = format!(
             "case \"$*\" in *'iota app load '*)\n\
-             if mkdir \"$0.broken\" 2>/dev/null; then head -c {after} | {ssh} \"$@\"; exit 255; fi\n\
+             if mkdir \"$0.broken\" 2>/dev/null; then\n\
+             head -c {after} | {ssh} \"$@\"; exit 255\nfi\n\
              tee \"$0.sent\" | {ssh} \"$@\"; exit;;\nesac\nexec {ssh} \"$@\""
         );
         self.write_program("ssh-that-breaks", &script)

@@ -357,7 +357,7 @@ fn app(verb: &AppVerb, path: &str) -> Result<ExitCode, String> {
         }
         AppVerb::Inventory => print(&apps::push::inventory(&runner, &Arrivals::device())?),
         AppVerb::Load(wanted) => {
-            // Not the program's own standard input, which keeps bytes where nobody can wait for them.
+            // Not Rust's standard input, which keeps bytes where nobody can wait for them.
             let input = io::stdin().as_fd().try_clone_to_owned();
             let input = input.map_err(|error| format!("standard input: {error}"))?;
             let mut input = Patient(fs::File::from(input));
