@@ -55,9 +55,28 @@ fn podman_runs_containers_and_apps_and_holds_no_memory_while_nobody_asks_it() {
     assert!(page(port, "starts").ends_with("started\nstarted\n"));
     assert_eq!(runs_on_demand(&mut machine, lazy), 1);
     is_asleep(&mut machine);
+    podman_gets_a_new_store(&mut machine, &owner, ssh, port);
     machine.power_off(LONG);
     let said = machine.console.log();
     assert!(!said.contains("do not stop"), "a container did not stop:\n{said}");
+}
+
+/// What Podman knows about everything becomes noise. There is no network to fetch anything from.
+fn podman_gets_a_new_store(machine: &mut Machine, owner: &Person, ssh: u16, port: u16) {
+    let before = page(port, "starts").matches("started\n").count();
+    let line = "cd /host/var/lib/containers/storage && yes noise | \
+        dd of=db.sql bs=4096 count=16 conv=notrunc && sync";
+    let text = text_of(&owner.runs(ssh, &[line], ""));
+    assert!(text.contains("16+0 records out"), "{text}");
+    machine.restart(LONG);
+    machine.expect("image shop/web:1 loaded", LONG);
+    machine.expect("app shop ready", LONG);
+    machine.expect_somewhere("engine podman ended again and again: its store is put aside", LONG);
+    is_well(machine);
+    // Its volume has been there all the time.
+    assert_eq!(page(port, "starts").matches("started\n").count(), before + 1);
+    let (_, text) = machine.execute(&["status"], io::empty());
+    assert!(text.contains("the old one is in /var/lib/containers/storage/aside"), "{text}");
 }
 
 /// Before long no process of the engine is left but the keepers of containers.

@@ -27,7 +27,6 @@ use agent::own_config::change::{self, Changer, Wish};
 use agent::own_config::disks::read_whole;
 use agent::own_config::running::Running;
 use agent::own_config::{self, Places, Report, get, parts};
-use agent::podman;
 use agent::reset;
 use agent::shell::{Session, console, pipe};
 use agent::slots::Slots;
@@ -83,9 +82,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::SshServer => units::ssh_server(),
         Verb::Wifi => units::wifi(),
         Verb::Shell(ref session) => shell(session, &args.system),
-        Verb::Podman { answer } => {
-            podman::run(answer, &podman::Places::default()).map(|()| ExitCode::SUCCESS)
-        }
+        Verb::Podman { answer } => units::podman(answer, &args.system),
         Verb::Containerd => containerd::run().map(|()| ExitCode::SUCCESS),
         Verb::ContainerLog => container_log::run().map(|()| ExitCode::SUCCESS),
         Verb::Contained(ref command) => Ok(contain(command)),

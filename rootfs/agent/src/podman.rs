@@ -26,6 +26,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::engine::rescue::Seen;
 use crate::{files, sys};
 
 /// How long Podman stays after the last connection has ended: a person who types the next command
@@ -62,30 +63,42 @@ impl Default for Places {
     }
 }
 
+/// Puts a store aside that Podman cannot open; says in a line what came of it.
+pub type Rescue<'a> = &'a dyn Fn() -> Option<String>;
+
 /// What `iota podman` does: holds the socket, or in a process of its own answers on it.
-pub fn run(answers: bool, places: &Places) -> Result<(), String> {
+pub fn run(answers: bool, places: &Places, rescue: Rescue<'_>) -> Result<(), String> {
     if answers {
         return Err(answer(places));
     }
     let own = std::env::current_exe().map_err(|error| format!("own program: {error}"))?;
-    serve(places, &own, &|line| println!("{line}"))
+    serve(places, &own, rescue, &|line| println!("{line}"))
 }
 
 /// Holds the socket until SIGTERM; `own` is this program.
-fn serve(places: &Places, own: &Path, say: &dyn Fn(&str)) -> Result<(), String> {
+fn serve(
+    places: &Places,
+    own: &Path,
+    rescue: Rescue<'_>,
+    say: &dyn Fn(&str),
+) -> Result<(), String> {
     let signals = sys::signals(&[Signal::TERM, Signal::CHILD])
         .map_err(|error| format!("cannot watch for signals: {error}"))?;
     clean(&places.temporary)
         .map_err(|error| format!("cannot make {}: {error}", places.temporary.display()))?;
     let listener = listen(&places.socket)
         .map_err(|error| format!("cannot listen on {}: {error}", places.socket.display()))?;
-    let mut holder = Holder { listener: listener.into(), signals, podman: None, pause: None };
+    let mut holder = Holder::new(listener.into(), signals);
     loop {
         let happened = holder.wait().map_err(|error| format!("cannot wait: {error}"))?;
         if happened.told_to_end {
             return holder.stop(places);
         }
         holder.look_after(say);
+        if holder.failures.are_hopeless() {
+            rescue().iter().for_each(|line| say(line));
+            holder.failures = Failures::default();
+        }
         if happened.connection && holder.podman.is_none() {
             let mut command = Command::new(own);
             command.args(["podman", "answer"]);
@@ -126,6 +139,32 @@ struct Holder {
     podman: Option<Child>,
     /// Nothing is started before.
     pause: Option<Instant>,
+    failures: Failures,
+}
+
+/// Podmans that ended by themselves with an error, before any has ended without one.
+#[derive(Default)]
+struct Failures {
+    seen: Seen,
+    since: Option<Instant>,
+    /// One has served: its store can be opened.
+    has_served: bool,
+}
+
+impl Failures {
+    fn note(&mut self, process: u32, status: ExitStatus) {
+        self.has_served |= status.success();
+        // One that was killed, by whoever wanted memory, says nothing of its store.
+        if status.code().is_some() && !self.has_served {
+            self.since.get_or_insert_with(Instant::now);
+            self.seen.note("podman", i32::try_from(process).ok());
+        }
+    }
+
+    fn are_hopeless(&self) -> bool {
+        let waited = self.since.map(|since| since.elapsed()).filter(|_| !self.has_served);
+        waited.is_some_and(|waited| self.seen.is_hopeless(waited))
+    }
 }
 
 /// What ended a wait.
@@ -135,6 +174,11 @@ struct Happened {
 }
 
 impl Holder {
+    fn new(listener: OwnedFd, signals: OwnedFd) -> Self {
+        let failures = Failures::default();
+        Self { listener, signals, podman: None, pause: None, failures }
+    }
+
     /// Waits for a signal, for a connection if nobody answers yet, or for the end of the pause.
     fn wait(&mut self) -> io::Result<Happened> {
         let now = Instant::now();
@@ -169,6 +213,7 @@ impl Holder {
             Err(error) => return say(&format!("cannot ask for podman's end: {error}")),
         };
         let Some(status) = ended else { return };
+        self.failures.note(podman.id(), status);
         self.podman = None;
         if !status.success() {
             say(&format!("podman ended: {status}"));
@@ -228,7 +273,7 @@ mod tests {
         // No signal is blocked in a test's thread: a pipe that never says anything stands for them.
         let (signals, keep) = io::pipe().unwrap();
         std::mem::forget(keep);
-        Holder { listener: listener.into(), signals: signals.into(), podman: None, pause: None }
+        Holder::new(listener.into(), signals.into())
     }
 
     fn shell(line: &str) -> Command {
@@ -268,6 +313,25 @@ mod tests {
         holder.start(shell("exit 3")).unwrap();
         assert_eq!(wait_for_end(&mut holder), ["podman ended: exit status: 3"]);
         assert!(holder.pause.is_some());
+    }
+
+    #[test]
+    fn only_podmans_that_fail_from_the_start_speak_against_its_store() {
+        let status = |line: &str| shell(line).status().unwrap();
+        let (bad, good, killed) = (status("exit 125"), status("exit 0"), status("kill -9 $$"));
+        let after = |ends: &[ExitStatus]| {
+            let mut failures = Failures::default();
+            ends.iter().zip(1..).for_each(|(end, process)| failures.note(process, *end));
+            // As long ago as a slow card would take.
+            let long_ago = failures.since.and_then(|at| at.checked_sub(Duration::from_secs(600)));
+            failures.since = failures.since.and(long_ago);
+            failures.are_hopeless()
+        };
+        assert!(after(&[bad; 5]));
+        assert!(!after(&[bad; 4]));
+        assert!(!after(&[killed; 9]));
+        assert!(!after(&[good, bad, bad, bad, bad, bad, bad]));
+        assert!(!after(&[bad, bad, bad, bad, bad, good]));
     }
 
     #[test]

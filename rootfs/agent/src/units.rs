@@ -29,6 +29,7 @@ use agent::online::{follow, session};
 use agent::own_config::running::Running;
 use agent::own_config::{self, Report};
 use agent::own_disk::Devices;
+use agent::podman;
 use agent::reset;
 use agent::screen;
 use agent::services::{Pace, Services};
@@ -70,13 +71,43 @@ pub(crate) fn services(path: &str) -> Result<ExitCode, String> {
     }
     if engine.runs_on_demand() {
         health_checks::start(Path::new(&described.socket));
-    } else {
-        let system = system.clone();
-        thread::spawn(move || rescue_store(&system));
     }
+    let for_store = system.clone();
+    let look_after = if engine.runs_on_demand() { tell_of_rescue } else { rescue_store };
+    thread::spawn(move || look_after(&for_store));
     let works = if engine.runs_apps() { runner.works()? } else { Vec::new() };
     Arrivals::device().tidy(SystemTime::now());
     services.run(&own_config::in_their_zone(&system.containers), &works)
+}
+
+/// Whether this system is neither on trial nor in safe mode.
+fn is_proven() -> bool {
+    Facts::default().boot().is_ok_and(|boot| boot.attempt == 0 && !boot.safe)
+}
+
+/// Says on the console if the store was put aside by [`podman`], whose lines are in the log alone.
+fn tell_of_rescue(system: &System) {
+    let (Some(store), Some(engine)) = (EngineStore::of(system), open_engine(system)) else {
+        return;
+    };
+    let (console, before) = (Console::new(io::stdout()), store.put_aside_s());
+    while engine.ping().is_err() {
+        thread::sleep(rescue::PACE);
+    }
+    if store.put_aside_s() != before {
+        console.say(&store.told("podman", Ok(())));
+    }
+    tidy(&store, &console);
+}
+
+/// Holds Podman's socket, and puts its store aside if it cannot open that.
+pub(crate) fn podman(answers: bool, path: &str) -> Result<ExitCode, String> {
+    let rescue = || {
+        let system = read_system(path).ok()?;
+        let store = EngineStore::of(&system).filter(|_| is_proven())?;
+        Some(store.told("podman", store.put_aside(now_s())))
+    };
+    podman::run(answers, &podman::Places::default(), &rescue).map(|()| ExitCode::SUCCESS)
 }
 
 /// Until the engine answers for the first time, or has a new store.
@@ -87,7 +118,6 @@ fn rescue_store(system: &System) {
     else {
         return;
     };
-    let is_proven = Facts::default().boot().is_ok_and(|boot| boot.attempt == 0 && !boot.safe);
     let above = system.service(&described.service).map_or(&[][..], |service| &service.after);
     let services: Vec<&String> = above.iter().chain([&described.service]).collect();
     let (start, mut seen) = (Instant::now(), rescue::Seen::default());
@@ -98,23 +128,20 @@ fn rescue_store(system: &System) {
                 machine.main_process(service).map(Pid::as_raw_nonzero).map(i32::from),
             );
         }
-        if is_proven && seen.is_hopeless(start.elapsed()) {
+        if is_proven() && seen.is_hopeless(start.elapsed()) {
             let end_all = || services.iter().try_for_each(|service| machine.end(service));
             // Whoever began while things were moved begins once more.
             let done = end_all().and_then(|()| store.put_aside(now_s())).and_then(|()| end_all());
-            let name = &described.name;
-            console.say(&match done {
-                Ok(()) => format!(
-                    "engine {name} ended again and again: its store is put aside, in {}, and it \
-                     begins with a new one; volumes stay",
-                    store.aside_path()
-                ),
-                Err(error) => format!("engine {name} ends again and again: {error}"),
-            });
+            console.say(&store.told(&described.name, done));
             return;
         }
         thread::sleep(rescue::PACE);
     }
+    tidy(&store, &console);
+}
+
+/// Removes what was put aside long ago.
+fn tidy(store: &EngineStore, console: &Console) {
     match store.tidy(now_s()) {
         Ok(true) => console.say("what was put aside of the engine's store a week ago is removed"),
         Ok(false) => {}

@@ -5,6 +5,7 @@
 //! /var/lib/docker/aside/…         what was there before, for a week
 //! /var/lib/docker/aside/when      seconds since 1970; there once everything else is
 //! ```
+//! Likewise in `/var/lib/containers/storage`.
 //!
 //! Images that the system brings are loaded into the new store, and its containers and apps made
 //! anew, as on a new device. What was only in the store (pulled images, containers by hand) is in
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ondisk::system::System;
+use rustix::mount::{UnmountFlags, unmount};
 
 use crate::files;
 
@@ -38,6 +40,8 @@ const KEPT_S: u64 = 7 * DAY_S;
 const ASIDE: &str = "aside";
 const WHEN: &str = "when";
 const VOLUMES: &str = "volumes";
+/// The persistent directory of Podman and its libraries.
+const CONTAINERS: &str = "containers";
 /// The engine's notes about volumes, which it makes anew; it does not start with bad ones.
 const NOTES: &str = "metadata.db";
 
@@ -75,8 +79,24 @@ impl Store {
     /// The one that a system keeps for its engine, if it keeps one.
     pub fn of(system: &System) -> Option<Self> {
         let engine = system.engine.as_ref()?;
-        let kept = system.persistent.iter().find(|kept| kept.name == engine.name)?;
-        Some(Self::at(&kept.path))
+        let kept = |name: &str| system.persistent.iter().find(|kept| kept.name == name);
+        match kept(&engine.name) {
+            Some(kept) => Some(Self::at(&kept.path)),
+            // Podman's lies beside its networks, which stay.
+            None => kept(CONTAINERS).map(|kept| Self::at(Path::new(&kept.path).join("storage"))),
+        }
+    }
+
+    /// In words for people, what came of putting it aside.
+    pub fn told(&self, engine: &str, done: Result<(), String>) -> String {
+        match done {
+            Ok(()) => format!(
+                "engine {engine} ended again and again: its store is put aside, in {}, and it \
+                 begins with a new one; volumes stay",
+                self.aside_path()
+            ),
+            Err(error) => format!("engine {engine} ends again and again: {error}"),
+        }
     }
 
     fn aside(&self) -> PathBuf {
@@ -115,7 +135,8 @@ impl Store {
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
             if entry.file_name() != ASIDE && entry.file_name() != VOLUMES {
-                fs::rename(entry.path(), free_name(&aside, &entry.file_name().to_string_lossy()))?;
+                let to = free_name(&aside, &entry.file_name().to_string_lossy());
+                rename(&entry.path(), &to)?;
             }
         }
         match fs::rename(self.0.join(VOLUMES).join(NOTES), free_name(&aside, NOTES)) {
@@ -131,6 +152,17 @@ impl Store {
             Some(then_s) if now_s.abs_diff(then_s) >= KEPT_S => files::remove_tree(&self.aside()),
             _ => Ok(false),
         }
+    }
+}
+
+/// Podman mounts a directory of its store onto itself, and leaves that behind when it fails.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            unmount(from, UnmountFlags::DETACH)?;
+            fs::rename(from, to)
+        }
+        done => done,
     }
 }
 
