@@ -249,14 +249,15 @@ fn guest_seconds(line: &str) -> Option<f64> {
 const ANSWERS: &str = "engine docker ready";
 
 /// What the loader starts, and how much it has to verify before.
-pub(super) struct Payload {
-    pub(super) kernel: Kernel,
+pub struct Payload {
+    /// Kernel, initrd and command line.
+    pub kernel: Kernel,
     /// Kernel and initrd as they lie in the slot.
     packed_bytes: u64,
 }
 
 /// Takes out of the image what the loader would start, and the words it would give.
-pub(super) fn payload(candidate: &Candidate, scratch: &Path) -> Result<Payload> {
+pub fn payload(candidate: &Candidate, scratch: &Path) -> Result<Payload> {
     let disk = Disk::copy_of(&candidate.disk, &format!("bench-{}", candidate.name));
     let slot = disk.slot(Slot::A);
     let fields = disk.manifest(Slot::A);

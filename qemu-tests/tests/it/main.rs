@@ -8,6 +8,7 @@ mod buckets;
 mod components;
 mod crashes;
 mod cuts;
+mod damaged_starts;
 mod data;
 mod engine_cuts;
 mod engines;
