@@ -168,10 +168,10 @@ fn check_whole(found: &Outputs, old: &Outputs, new: &Outputs) {
     assert_eq!(found.len(), old.len(), "{found:?}");
 }
 
-/// One moment in each of the equal parts of a build.
-fn moments(whole: Duration, rounds: u32, random: &mut StdRng) -> Vec<Duration> {
+/// One moment in each of the equal parts of a build: the share of it that has passed.
+fn moments(rounds: u32, random: &mut StdRng) -> Vec<f64> {
     (0..rounds)
-        .map(|round| whole.mul_f64((f64::from(round) + random.r#gen::<f64>()) / f64::from(rounds)))
+        .map(|round| (f64::from(round) + random.r#gen::<f64>()) / f64::from(rounds))
         .collect()
 }
 
@@ -184,24 +184,27 @@ fn ctrl_c_at_any_moment_of_a_build_leaves_whole_outputs_and_nothing_else() {
     let place = Place::new();
     let used = fill_cache(&place);
     let (a, _) = place.undisturbed(place.build("1.0-a"));
-    let (b, whole) = place.undisturbed(place.build("1.0-b"));
+    let (b, mut whole) = place.undisturbed(place.build("1.0-b"));
     assert!(a.keys().eq(b.keys()) && a["disk.img"] != b["disk.img"], "{a:?}");
     eprintln!("an undisturbed build takes {whole:.2?}");
     let versions = [("1.0-a", &a), ("1.0-b", &b)];
     let mut random = StdRng::seed_from_u64(SEED);
 
     let mut at_work = 0;
-    for (round, after) in moments(whole, ROUNDS, &mut random).into_iter().enumerate() {
+    for (round, share) in moments(ROUNDS, &mut random).into_iter().enumerate() {
+        let after = whole.mul_f64(share);
         let (version, new) = versions[round % 2];
         let (_, old) = versions[(round + 1) % 2];
         eprintln!("round {round} of seed {SEED}: interrupted after {after:.2?}");
         at_work += u32::from(interrupt(place.build(version), after));
         place.check_leftovers();
         check_whole(&outputs(&place.outputs()), old, new);
-        let (next, _) = place.undisturbed(place.build(version));
+        // As long as the next one takes on a machine that has other work, too.
+        let (next, now) = place.undisturbed(place.build(version));
         assert!(next == *new, "the next build makes other bytes");
+        whole = now;
     }
-    assert!(at_work >= ROUNDS - 2, "only {at_work} builds were interrupted");
+    assert!(at_work >= ROUNDS / 2, "only {at_work} builds were interrupted");
 
     let server = serve(&used);
     for round in 0..DOWNLOADING_ROUNDS {
