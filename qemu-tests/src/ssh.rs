@@ -63,6 +63,18 @@ impl Person {
         talk(&mut command, input)
     }
 
+    /// A file of the device's becomes noise, so many blocks of 4 KiB from its start on.
+    ///
+    /// That may take the engine at once, and then nobody ends a session: it is left after a minute.
+    pub fn spoils(&self, port: u16, file: &str, blocks: u32) {
+        let line =
+            format!("yes noise | dd of=/host{file} bs=4096 count={blocks} conv=notrunc && sync");
+        let mut command = Command::new("timeout");
+        command.arg("60").arg(self.program(port)).args(["root@127.0.0.1", &line]);
+        let text = tools::text_of(&tools::output(&mut command));
+        assert!(text.contains(&format!("{blocks}+0 records out")), "{text}");
+    }
+
     /// Opens a shell on a terminal and types.
     pub fn types(&self, port: u16, input: &str) -> Output {
         let mut command = self.ssh(port);

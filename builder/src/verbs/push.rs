@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::app::compose::Service;
-use crate::app::image::{Image, Place, Source};
+use crate::app::image::{Archive, Image, Place, Source};
 use crate::app::pull::Puller;
 use crate::cli::{Common, PushArgs};
 use crate::error::{Context, Error, Result};
@@ -136,10 +136,21 @@ fn send(image: &Image, there: &Inventory, device: &Device<'_>, progress: &Progre
     let (all, sent) = (image.layers().len(), image.layers().len() - shared);
     let size = megabytes(archive.length());
     progress.line(format!("{name}: sending {sent} of {all} layers, {size}"));
+    send_archive(name, &archive, there, device, progress)
+}
+
+/// Sends an archive from where the device has it, over as many connections as it takes.
+fn send_archive(
+    name: &str,
+    archive: &Archive,
+    there: &Inventory,
+    device: &Device<'_>,
+    progress: &Progress,
+) -> Result<()> {
     let mut hasher = Hashed(Hasher::new());
     archive.write(&mut hasher)?;
     let (digest, length) = (hasher.0.digest(), archive.length());
-    let task = progress.task(name.clone(), Unit::Bytes, length);
+    let task = progress.task(name, Unit::Bytes, length);
     let mut from = there.has_begun(&digest, length);
     if from > 0 {
         progress.line(format!("{name}: going on after {}", megabytes(from)));
@@ -148,10 +159,11 @@ fn send(image: &Image, there: &Inventory, device: &Device<'_>, progress: &Progre
     loop {
         task.set_done(from);
         let write = |out: &mut dyn Write| archive.write(Rest { out, left: from, task: &task });
-        let Err(broken) = device.load(&digest, length, from, write)? else {
+        if device.load(&digest, length, from, write)? {
             task.finish(format!("{name} sent"));
             return Ok(());
-        };
+        }
+        let broken = device.failed("cannot be reached any more");
         failures += 1;
         if failures > ATTEMPTS {
             return Err(broken);
@@ -287,14 +299,14 @@ impl Device<'_> {
         }
     }
 
-    /// Sends an archive from a byte on. The inner error is that of a connection that broke.
+    /// Sends an archive from a byte on; false if the connection broke.
     fn load(
         &self,
         digest: &Digest,
         length: u64,
         from: u64,
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
-    ) -> Result<std::result::Result<(), Error>> {
+    ) -> Result<bool> {
         let mut child = self.start(&format!("iota app load {digest} {length} {from}"))?;
         let written = match child.stdin.take() {
             Some(input) => write(&mut BufWriter::with_capacity(1 << 20, input)),
@@ -302,8 +314,8 @@ impl Device<'_> {
         };
         let status = child.wait().context(|| "cannot wait for ssh".to_owned())?;
         match status.code() {
-            Some(0) => written.map(Ok),
-            Some(BROKEN) | None => Ok(Err(self.failed("cannot be reached any more"))),
+            Some(0) => written.map(|()| true),
+            Some(BROKEN) | None => Ok(false),
             // What the device said is on standard error already.
             Some(_) => Err(self.failed("did not take the image")),
         }
@@ -331,8 +343,6 @@ impl Device<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-
     use super::*;
 
     #[test]
@@ -369,14 +379,14 @@ mod tests {
     #[test]
     fn the_account_is_root_unless_another_is_named() {
         for (host, port, expected) in [
-            ("box.local", None, &["--", "root@box.local", "iota x"][..]),
-            ("me@box", Some(22), &["-p", "22", "--", "me@box", "iota x"]),
+            ("box.local", None, vec!["--", "root@box.local", "iota x"]),
+            ("me@box", Some(22), vec!["-p", "22", "--", "me@box", "iota x"]),
         ] {
             let device = Device { program: Path::new("ssh"), host, port };
             let command = device.command("iota x");
-            let words: Vec<_> = command.get_args().collect();
-            let expected: Vec<&OsStr> = expected.iter().map(OsStr::new).collect();
-            assert!(words.ends_with(&expected), "{words:?}");
+            let alive = ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"];
+            let expected = [&alive[..], &expected].concat();
+            assert_eq!(command.get_args().collect::<Vec<_>>(), expected);
         }
     }
 }

@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use builder::cli::Cli;
 use builder::host::qemu::{Forward, Options};
 use builder::oci::{self, Architecture};
 use builder::tree::Content;
-use clap::Parser as _;
 use qemu_tests::disk::Disk;
 use qemu_tests::machine::Machine;
 use qemu_tests::ssh::Person;
@@ -21,7 +19,7 @@ use qemu_tests::web_server::free_port;
 use qemu_tests::{image, scratch, slow_tests_wanted};
 use serde_json::Value;
 
-use crate::push::sends_only_what_is_missing;
+use crate::push::{push, sends_only_what_is_missing};
 
 const LONG: Duration = Duration::from_secs(400);
 
@@ -128,12 +126,8 @@ fn an_engine_that_does_not_start_gets_a_new_store(
 ) {
     let body = |page: String| page.split_once("\r\n\r\n").unwrap().1.to_owned();
     let before = body(page(port, "starts"));
-    // It may take containerd at once, and then nobody ends a session that waits for it.
-    let line = "cd /host/var/lib/docker/containerd/daemon/io.containerd.metadata.v1.bolt && \
-        (sleep 2; yes noise | dd of=meta.db bs=4096 count=64 conv=notrunc; sync) >/dev/null 2>&1 &";
-    let output = owner.runs(ssh, &[line], "");
-    assert!(output.status.success(), "{}", qemu_tests::tools::text_of(&output));
-    std::thread::sleep(Duration::from_secs(8));
+    let metadata = "/var/lib/docker/containerd/daemon/io.containerd.metadata.v1.bolt/meta.db";
+    owner.spoils(ssh, metadata, 64);
     machine.restart(LONG);
     machine.expect("engine docker ended again and again: its store is put aside, in", LONG);
     machine.expect("engine docker ready", LONG);
@@ -197,19 +191,9 @@ pub(crate) fn is_pushed_or_rolled_back(
     std::fs::write(second.join("conf/greeting"), "hello again\n").unwrap();
     let archive = directory.join("second.tar");
     std::fs::write(&archive, web_image("2", "second")).unwrap();
-    let source = format!("docker-archive:{}", archive.display());
     let push = |compose: &str, within: &str| {
         std::fs::write(second.join("compose.yaml"), compose).unwrap();
-        let words = ["iota", "push", "127.0.0.1", "--name", "shop", "--within", within];
-        let words = words.map(OsStr::new).into_iter();
-        let rest: [&OsStr; 5] = [
-            "--with-image".as_ref(),
-            source.as_ref(),
-            "--ssh".as_ref(),
-            ssh.as_os_str(),
-            second.as_os_str(),
-        ];
-        builder::verbs::main(Cli::try_parse_from(words.chain(rest)).unwrap())
+        push("shop", &second, &archive, ssh, within)
     };
     let good = COMPOSE.replace("shop/web:1", "shop/web:2");
     assert_eq!(push(&good, "300"), ExitCode::SUCCESS);

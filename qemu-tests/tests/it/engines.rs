@@ -64,10 +64,7 @@ fn podman_runs_containers_and_apps_and_holds_no_memory_while_nobody_asks_it() {
 /// What Podman knows about everything becomes noise. There is no network to fetch anything from.
 fn podman_gets_a_new_store(machine: &mut Machine, owner: &Person, ssh: u16, port: u16) {
     let before = page(port, "starts").matches("started\n").count();
-    let line = "cd /host/var/lib/containers/storage && yes noise | \
-        dd of=db.sql bs=4096 count=16 conv=notrunc && sync";
-    let text = text_of(&owner.runs(ssh, &[line], ""));
-    assert!(text.contains("16+0 records out"), "{text}");
+    owner.spoils(ssh, "/var/lib/containers/storage/db.sql", 16);
     machine.restart(LONG);
     machine.expect("image shop/web:1 loaded", LONG);
     machine.expect("app shop ready", LONG);
@@ -238,11 +235,7 @@ fn an_engine_that_is_killed_leaves_its_containers_alone(
 /// What containerd knows about everything becomes noise. There is no network to fetch anything
 /// from.
 fn a_store_that_cannot_be_opened_is_replaced(machine: &mut Machine, owner: &Person, ssh: u16) {
-    let line = "cd /host/var/lib/containerd/io.containerd.metadata.v1.bolt && \
-        yes noise | dd of=meta.db bs=4096 count=64 conv=notrunc && sync";
-    // It may take containerd, and this shell with it, at once.
-    let text = text_of(&owner.runs(ssh, &[line], ""));
-    assert!(text.contains("64+0 records out"), "{text}");
+    owner.spoils(ssh, "/var/lib/containerd/io.containerd.metadata.v1.bolt/meta.db", 64);
     machine.restart(LONG);
     machine.expect("engine containerd ended again and again: its store is put aside, in", LONG);
     machine.expect_somewhere("image /usr/share/iota/images/hello.tar loaded", LONG);

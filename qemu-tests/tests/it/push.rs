@@ -39,14 +39,16 @@ pub(crate) fn sends_only_what_is_missing(
     let length = |layers: &[Vec<u8>]| layers.iter().map(|layer| layer.len() as u64).sum::<u64>();
 
     let first = [lower.clone(), upper("a line")];
-    push(&app, &save(directory, &first), &program);
+    let pushed =
+        |layers: &[Vec<u8>]| push("notes", &app, &save(directory, layers), &program, "300");
+    assert_eq!(pushed(&first), ExitCode::SUCCESS);
     // Read by the program that stands in for ssh.
     let sent = || fs::metadata(program.with_extension("sent")).unwrap().len();
     let rest = length(&first) - BREAK;
     assert!((rest..rest + LITTLE).contains(&sent()), "{} of {rest}", sent());
 
     let second = [lower, upper("another line")];
-    push(&app, &save(directory, &second), &program);
+    assert_eq!(pushed(&second), ExitCode::SUCCESS);
     let changed = length(&second[1..]);
     println!("    a line of a layer of {changed} bytes changed: {} bytes were sent", sent());
     assert!(sent() * 10 <= changed * 12, "{} bytes for a layer of {changed}", sent());
@@ -57,12 +59,13 @@ pub(crate) fn sends_only_what_is_missing(
     assert!(code == 0 && said.contains("app notes is gone"), "{said}");
 }
 
-fn push(app: &Path, archive: &Path, ssh: &Path) {
+/// `iota push` of an app under this name, with its image in an archive, by a program for SSH.
+pub(crate) fn push(name: &str, app: &Path, archive: &Path, ssh: &Path, within: &str) -> ExitCode {
     let source = format!("docker-archive:{}", archive.display());
-    let words = ["iota", "push", "127.0.0.1", "--within", "300", "--with-image", &source, "--ssh"];
-    let words = words.map(OsStr::new).into_iter().chain([ssh.as_os_str(), app.as_os_str()]);
-    let code = builder::verbs::main(Cli::try_parse_from(words).unwrap());
-    assert_eq!(code, ExitCode::SUCCESS);
+    let words = ["iota", "push", "127.0.0.1", "--name", name, "--within", within, "--with-image"];
+    let rest = [source.as_ref(), "--ssh".as_ref(), ssh.as_os_str(), app.as_os_str()];
+    let words = words.map(OsStr::new).into_iter().chain(rest);
+    builder::verbs::main(Cli::try_parse_from(words).unwrap())
 }
 
 fn lower() -> Vec<u8> {

@@ -98,19 +98,22 @@ pub fn layers(archive: &mut (impl Read + Seek)) -> Result<Vec<Digest>, Error> {
 /// Digests of everything in an archive that comes as a stream, up to its end.
 pub fn digests(archive: &mut impl Read) -> Result<BTreeSet<Digest>, Error> {
     let mut all = BTreeSet::new();
-    let mut buffer = vec![0; 64 * 1024];
     each_entry(archive, |_, content| {
-        let mut hasher = Hasher::new();
-        loop {
-            match content.read(&mut buffer)? {
-                0 => break,
-                count => hasher.add(buffer.get(..count).unwrap_or_default()),
-            }
-        }
-        all.insert(hasher.digest());
+        all.insert(digest(content)?);
         Ok(())
     })?;
     Ok(all)
+}
+
+/// The digest of whatever comes, up to its end.
+pub fn digest(content: &mut dyn Read) -> io::Result<Digest> {
+    let (mut hasher, mut piece) = (Hasher::new(), vec![0; 64 * 1024]);
+    loop {
+        match content.read(&mut piece)? {
+            0 => return Ok(hasher.digest()),
+            count => hasher.add(piece.get(..count).unwrap_or_default()),
+        }
+    }
 }
 
 /// Shows each entry with its name; what is not read of one is passed over.

@@ -128,7 +128,7 @@ fn rescue_store(system: &System) {
                 machine.main_process(service).map(Pid::as_raw_nonzero).map(i32::from),
             );
         }
-        if is_proven() && seen.is_hopeless(start.elapsed()) {
+        if seen.is_hopeless(start.elapsed()) && is_proven() {
             let end_all = || services.iter().try_for_each(|service| machine.end(service));
             // Whoever began while things were moved begins once more.
             let done = end_all().and_then(|()| store.put_aside(now_s())).and_then(|()| end_all());

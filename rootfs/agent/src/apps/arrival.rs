@@ -14,10 +14,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use ondisk::digest::{Digest, Hasher};
+use ondisk::digest::Digest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::statvfs;
 
+use crate::archive;
 use crate::own_disk::Lock;
 
 /// So long nothing may come before a connection counts as dead.
@@ -83,8 +84,8 @@ impl Arrivals {
             }
             Err(error) => return Err(failed(error)),
         }
-        let is_whole = hash(&mut file).map_err(failed)? == wanted.digest;
-        let done = match is_whole {
+        let found = file.rewind().and_then(|()| archive::digest(&mut file)).map_err(failed)?;
+        let done = match found == wanted.digest {
             true => file.rewind().map_err(failed).and_then(|()| hand_over(&mut file)),
             false => Err("what came is not what was sent; it is removed: push again".to_owned()),
         };
@@ -144,17 +145,6 @@ impl Arrivals {
     fn all(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).collect()
-    }
-}
-
-fn hash(file: &mut File) -> io::Result<Digest> {
-    file.rewind()?;
-    let (mut hasher, mut piece) = (Hasher::new(), vec![0; 64 * 1024]);
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(hasher.digest()),
-            count => hasher.add(piece.get(..count).unwrap_or_default()),
-        }
     }
 }
 
