@@ -6,13 +6,13 @@
 //!
 //! Reading order: what is where on a disk ([`layout`], [`partition_table`] over [`gpt`] and
 //! [`mbr`], [`boot_record`]), how the last partition takes what a larger disk has ([`growth`]),
-//! what a slot says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]) and how its
-//! kernel is packed ([`lz4`]), which slot is started ([`boot_state`]), what the started kernel is
-//! told ([`boot_args`]) and how a running system changes which slot is started ([`slot_change`]);
-//! what brings a new system ([`bundle`], [`trust`]), how a publisher offers it ([`channel`]) and
-//! what makes that cheap ([`pack`]), and what remains of one that failed ([`trial_log`]); what is
-//! done about the data partition before it is used ([`data_care`] over [`ext4`]) and how it is made
-//! new ([`reset`]).
+//! what a slot says about itself ([`envelope`], [`manifest`], [`keyring`], [`verify`]) and how it
+//! is packed ([`spans`], [`lz4`]), which slot is started ([`boot_state`]), what the started kernel
+//! is told ([`boot_args`]) and how a running system changes which slot is started
+//! ([`slot_change`]); what brings a new system ([`bundle`], [`trust`]), how a publisher offers it
+//! ([`channel`]) and what makes that cheap ([`pack`]), and what remains of one that failed
+//! ([`trial_log`]); what is done about the data partition before it is used ([`data_care`] over
+//! [`ext4`]) and how it is made new ([`reset`]).
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::arithmetic_side_effects, clippy::as_conversions))]
@@ -43,6 +43,7 @@ pub mod pack;
 pub mod partition_table;
 pub mod reset;
 pub mod slot_change;
+pub mod spans;
 pub mod system;
 pub mod trial_log;
 pub mod trust;

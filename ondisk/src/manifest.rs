@@ -60,11 +60,11 @@ pub struct Fields {
     pub root: Part,
     /// The dm-verity hash tree of the root; follows it at once.
     pub verity: Part,
-    /// The kernel, packed: a frame of LZ4 ([`crate::lz4`]) or of zstd, as its first bytes say.
+    /// The kernel, packed: a frame of LZ4 ([`crate::lz4`]), else spans ([`crate::spans`]).
     pub kernel: Part,
-    /// What the kernel's frame unpacks to.
+    /// What the kernel unpacks to.
     pub kernel_unpacked: Unpacked,
-    /// The initial RAM disk, a cpio archive the kernel unpacks by itself.
+    /// The initial RAM disk, a cpio archive, packed likewise. LZ4 the kernel unpacks by itself.
     pub initrd: Part,
     /// Salt of the hash tree.
     pub verity_salt: [u8; 32],

@@ -6,7 +6,7 @@
 //! 8     32  hash of the slot manifest of the release
 //! 40    32  hash of the slot manifest of the base, zeros for none
 //! 72    4   number of pieces, one for each group of the release's index
-//! 76    4   zero
+//! 76    4   version of libzstd that made what is packed, zero if no piece needs one
 //! 80    …   the pieces, in the order of the image; these bytes are the table
 //! …     …   what belongs to the pieces, in the same order, without gaps
 //! ```
@@ -16,9 +16,13 @@
 //! 0 raw                                             the group's bytes follow the table as they are
 //! 1 packed  length u32, sha256                      one zstd frame of the group
 //! 2 copy    block u32                               the group is in the base at this block
-//! 3 patched length u32, sha256, block u32, blocks u32   one zstd frame of a [`patch`] that makes
-//!                                                   the group of these blocks of the base
+//! 3 patched length u32, sha256, block u32, blocks u32   one zstd frame of a [`recipe`] and a
+//!                                                   [`patch`], which make the group of these
+//!                                                   blocks of the base
 //! ```
+//! A patch is made of what is *in* the blocks: spans ([`crate::spans`]) are unpacked before, and
+//! the recipe packs what comes out. Where a device has another libzstd than the builder, what it
+//! packs may be something else, so the table names the version and a device takes another carrier.
 //! The table's own hash is listed in a signed channel, each frame's in the table: no byte reaches a
 //! decompressor before it was checked. What comes of a piece is checked against the signed index: a
 //! wrong table costs bytes, never integrity.
@@ -32,6 +36,7 @@ use crate::bundle::Group;
 use crate::digest::Digest;
 
 pub mod patch;
+pub mod recipe;
 
 /// First bytes of a table.
 pub const MAGIC: [u8; 8] = *b"IOTAPACK";
@@ -50,9 +55,9 @@ pub enum Piece {
     Packed(Frame),
     /// From the base, at this block.
     Copy(u32),
-    /// From a patch and blocks of the base.
+    /// From a recipe, a patch, and what is in blocks of the base.
     Patched {
-        /// The patch.
+        /// Recipe and patch.
         frame: Frame,
         /// The first block.
         block: u32,
@@ -88,6 +93,8 @@ pub struct Table {
     pub release: Digest,
     /// Hash of the slot manifest of the base.
     pub base: Option<Digest>,
+    /// Version of libzstd ([`crate::spans`]) that whoever makes the image must have.
+    pub libzstd: Option<u32>,
     /// One piece for each group.
     pub pieces: Vec<Piece>,
 }
@@ -101,7 +108,7 @@ impl Table {
         // OK to saturate: no image has so many groups.
         let count = u32::try_from(self.pieces.len()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&count.to_le_bytes());
-        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.libzstd.unwrap_or(0).to_le_bytes());
         self.pieces.iter().for_each(|piece| encode_piece(piece, &mut bytes));
         bytes
     }
@@ -118,14 +125,12 @@ impl Table {
         }
         let release = Digest::from_bytes(reader.take()?);
         let base = Digest::from_bytes(reader.take()?);
-        let (count, reserved) = (reader.number()?, reader.number()?);
-        if reserved != 0 {
-            return Err(Error::Reserved(reserved));
-        }
+        let (count, libzstd) = (reader.number()?, reader.number()?);
         if usize::try_from(count) != Ok(groups.len()) {
             return Err(Error::Count { found: count, wanted: groups.len() });
         }
         let base = (base != NO_BASE).then_some(base);
+        let libzstd = (libzstd != 0).then_some(libzstd);
         let mut pieces = Vec::with_capacity(groups.len());
         for (number, group) in groups.iter().enumerate() {
             let piece = read_piece(&mut reader, number)?;
@@ -133,7 +138,7 @@ impl Table {
             pieces.push(piece);
         }
         if reader.rest.is_empty() {
-            Ok(Self { release, base, pieces })
+            Ok(Self { release, base, libzstd, pieces })
         } else {
             Err(Error::Trailing)
         }
@@ -232,8 +237,6 @@ pub enum Error {
     Magic,
     /// The table ends before its last piece.
     Cut,
-    /// The reserved field has this value.
-    Reserved(u32),
     /// Pieces for another image.
     Count {
         /// So many.
@@ -252,7 +255,6 @@ impl fmt::Display for Error {
         match self {
             Self::Magic => f.write_str("no pack (wrong magic)"),
             Self::Cut => f.write_str("the table is cut short"),
-            Self::Reserved(value) => write!(f, "reserved field is {value:#x}, not 0"),
             Self::Count { found, wanted } => write!(f, "{found} pieces for {wanted} groups"),
             Self::Piece(number) => write!(f, "piece {number} makes no sense"),
             Self::Trailing => f.write_str("bytes after the last piece"),

@@ -110,7 +110,7 @@ fn the_text_and_the_bytes_of_a_bundle_are_pinned() {
           iota-bundle 1
           slot-manifest length=886 sha256=289879acd213dc7d9d20e3802ee4827cca3968e80499241c0dd2ffad7b6d4e82
           image length=929792
-          index length=844 sha256=c02f69885965e369c2f0e574f28c1f75830b698732c2fc670456966bf412abf6
+          index length=844 sha256=2c2b2f62001e24d478080b39d2e290fa2450a0c06178d63c5666008109db6336
           stream length=912046 chunk=65536 window=131072
         slot in the bundle
           iota-slot 1
@@ -134,7 +134,7 @@ fn the_text_and_the_bytes_of_a_bundle_are_pinned() {
           verity     ok: sha256
           kernel     ok: sha256
           initrd     ok: sha256"#]].assert_eq(&inspect::render(&findings));
-    expect!["998a467e15fb31771dd100de57111e8dc204ad6211c12c5552e8a0bdacdda1cc"]
+    expect!["f8837dbee180cf264f2cdab9d2831d7a1f44b0bff34e2d51d4142db61f99406e"]
         .assert_eq(&Digest::of(&fs::read(bundle).unwrap()).to_string());
 }
 

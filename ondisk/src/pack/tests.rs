@@ -3,6 +3,7 @@ use alloc::string::ToString as _;
 use alloc::vec;
 
 use super::patch::Step;
+use super::recipe::{MAX_CONTENT_BYTES, Part, Recipe};
 use super::*;
 
 fn groups() -> Vec<Group> {
@@ -18,6 +19,7 @@ fn sample() -> Table {
     Table {
         release: Digest::of(b"the new slot manifest"),
         base: Some(Digest::of(b"the old slot manifest")),
+        libzstd: Some(10507),
         pieces: vec![
             Piece::Raw,
             Piece::Packed(frame(70_000)),
@@ -30,7 +32,7 @@ fn sample() -> Table {
 #[test]
 fn a_table_is_pinned_and_read_back() {
     let bytes = sample().encode();
-    let pinned = "9e04e0cac02545c557c63f53d5da6a1695351253e3815e9cc1e5bd9d6a01d0d1";
+    let pinned = "a39e0b778d98f80942edad2606ea98d9cc2ab261f3e6c1f9dee79d432fe9d393";
     assert_eq!(Digest::of(&bytes).to_string(), pinned);
     assert_eq!(Table::decode(&bytes, &groups()), Ok(sample()));
     assert_eq!(sample().offsets(&groups()), [0, 8192, 78_192, 78_192, 78_492]);
@@ -45,7 +47,6 @@ fn a_table_with_one_thing_changed_is_refused() {
     };
     check(|bytes| bytes[0] = b'i', Error::Magic);
     check(|bytes| bytes[72] = 3, Error::Count { found: 3, wanted: 4 });
-    check(|bytes| bytes[76] = 1, Error::Reserved(1));
     check(|bytes| bytes[80] = 4, Error::Piece(0));
     // Piece 1 is at 81: a frame of nothing, and one that is longer than its group.
     check(|bytes| bytes[82..86].fill(0), Error::Piece(1));
@@ -95,4 +96,68 @@ fn a_patch_that_leaves_its_bounds_is_refused() {
     assert!((0..good.len()).all(|end| patch::apply(&good[..end], b"abcdef", 7).is_none()));
     assert_eq!(patch::apply(&[&good[..], b"x"].concat(), b"abcdef", 7), None);
     assert_eq!(patch::apply(&[255; 64], b"abcdef", 7), None);
+}
+
+const PARTS: [Part; 3] = [
+    Part { blocks: 2, level: 0, content: 8192 },
+    Part { blocks: 3, level: 19, content: 30_000 },
+    Part { blocks: 1, level: 3, content: 100 },
+];
+
+fn recipe_of(parts: &[Part]) -> Recipe {
+    Recipe { base: Digest::of(b"blocks of the base"), parts: parts.to_vec() }
+}
+
+#[test]
+fn a_recipe_is_pinned_and_read_back_and_leaves_the_patch() {
+    let bytes = [&recipe_of(&PARTS).encode()[..], b"patch"].concat();
+    let pinned = "26828f956ec03383926b88f058cb61d3b80a62193268d1d53de1e884295f935d";
+    assert_eq!(Digest::of(&bytes).to_string(), pinned);
+    assert_eq!(recipe::decode(&bytes, 6), Some((recipe_of(&PARTS), &b"patch"[..])));
+    assert_eq!(recipe::content_bytes(&PARTS), Some(38_292));
+    assert!((0..55).all(|end| recipe::decode(&bytes[..end], 6).is_none()));
+}
+
+#[test]
+fn a_recipe_that_is_not_for_its_group_is_refused() {
+    let refused = |parts: &[Part], blocks| {
+        assert_eq!(recipe::decode(&recipe_of(parts).encode(), blocks), None, "{parts:?}");
+    };
+    refused(&PARTS, 5);
+    refused(&PARTS, 7);
+    refused(&[Part { blocks: 0, level: 3, content: 100 }], 0);
+    refused(&[Part { blocks: 1, level: 0, content: 4095 }], 1);
+    let much = u32::try_from(MAX_CONTENT_BYTES).unwrap();
+    refused(&[Part { blocks: 6, level: 3, content: much + 1 }], 6);
+    refused(&[Part { blocks: 3, level: 3, content: much / 2 + 1 }; 2], 6);
+    refused(&[Part { blocks: 1, level: 3, content: 1 }; 65], 65);
+    let most = recipe_of(&[Part { blocks: 6, level: 3, content: much }]).encode();
+    assert!(recipe::decode(&most, 6).is_some());
+}
+
+#[test]
+fn a_group_is_made_of_its_content() {
+    // A stand-in for libzstd: a frame is the level so many times, then the content's first bytes.
+    let pack = |level: u8, content: &[u8]| {
+        let mut frame = vec![level; usize::from(level) * 600];
+        frame.extend_from_slice(content.get(..10)?);
+        Some(frame)
+    };
+    let content: Vec<u8> =
+        (0..38_292_u32).flat_map(|number| number.to_le_bytes()).step_by(2).take(38_292).collect();
+    let group = recipe::make(&PARTS, &content, pack).unwrap();
+    assert_eq!(group.len(), 6 * 4096);
+    assert_eq!(group[..8192], content[..8192]);
+    let frame = [vec![19; 11_400], content[8192..8202].to_vec()].concat();
+    let zeros = 3 * 4096 - frame.len();
+    assert_eq!(group[8192..8192 + zeros], vec![0; zeros]);
+    assert_eq!(group[8192 + zeros..5 * 4096], frame);
+    let frame = [vec![3; 1800], content[38_192..38_202].to_vec()].concat();
+    assert_eq!(group[6 * 4096 - frame.len()..], frame);
+    // Too little content, too much, a frame that does not fit and one that leaves a whole block.
+    assert_eq!(recipe::make(&PARTS, &content[1..], pack), None);
+    assert_eq!(recipe::make(&PARTS, &[&content[..], &[0]].concat(), pack), None);
+    assert_eq!(recipe::make(&PARTS, &content, |_, _| Some(vec![1; 4097])), None);
+    assert_eq!(recipe::make(&PARTS, &content, |_, _| Some(vec![1; 4096])), None);
+    assert_eq!(recipe::make(&PARTS, &content, |_, _| None), None);
 }
