@@ -80,8 +80,8 @@ pub struct Host<'a> {
 
 /// zstd levels of a profile: a person waits for a development build, a device downloads a release.
 struct Levels {
-    kernel: i32,
-    initrd: i32,
+    kernel: u8,
+    initrd: u8,
     root: i32,
     download: Compression,
 }
@@ -94,7 +94,7 @@ impl Levels {
     fn of(profile: Profile) -> Self {
         match profile {
             Profile::Development => {
-                Self { kernel: 6, initrd: 9, root: 3, download: Compression::FAST }
+                Self { kernel: 9, initrd: 9, root: 3, download: Compression::FAST }
             }
             Profile::Release => {
                 Self { kernel: 19, initrd: 19, root: 19, download: Compression::SMALL }
@@ -334,13 +334,13 @@ fn compression(format: RootFormat, level: i32) -> erofs::Compression {
     }
 }
 
-/// Kernel and initrd: zstd for who wants the smallest slot, which is whoever wants it of the root.
-fn packing(format: RootFormat, level: i32) -> Packing {
+/// Kernel and initrd: like the root, if that is packed.
+fn packing(format: RootFormat, level: u8) -> Packing {
     match format {
         RootFormat::Plain | RootFormat::Lz4 | RootFormat::Lz4hc => {
             Packing::Lz4 { level: LZ4_LEVEL }
         }
-        RootFormat::Zstd => Packing::Zstd { level },
+        RootFormat::Zstd => Packing::Spans { level },
     }
 }
 

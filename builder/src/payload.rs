@@ -1,31 +1,49 @@
-//! How kernel and initrd are packed in a slot: the loader unpacks the one, the kernel the other.
-//! Both tell how from the first bytes.
+//! How kernel and initrd are packed in a slot. Both tell how from the first bytes.
 
-use crate::error::{Context, Result};
+use ondisk::layout::BLOCK_BYTES;
+use ondisk::spans::{self, Run, packer};
+
+use crate::error::{Error, Result};
+use crate::host::parallel;
 use crate::image::lz4;
 
 /// A way to pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// LZ4 with high effort: what changed between two versions stays a small change.
+    /// LZ4 with high effort: quick to unpack.
     Lz4 {
         /// From 2 to 12.
         level: u8,
     },
-    /// One zstd frame that says how long its content is: fewest bytes.
-    Zstd {
+    /// Spans of zstd: fewest bytes, and what changed between two versions can be told in their
+    /// content.
+    Spans {
         /// libzstd's.
-        level: i32,
+        level: u8,
     },
 }
+
+/// The levels at which anything in a slot is packed: whoever makes differences looks for the one
+/// that gives the same bytes again.
+pub const LEVELS: [u8; 4] = [3, 6, 9, 19];
+
+/// What one span holds: larger ones save little, and a device that makes one of another holds both
+/// in memory.
+const SPAN_CONTENT_BYTES: usize = 256 * 1024;
 
 impl Packing {
     /// Packs; the same bytes each time.
     pub fn pack(self, bytes: &[u8]) -> Result<Vec<u8>> {
         match self {
             Self::Lz4 { level } => Ok(lz4::pack(bytes, level)),
-            Self::Zstd { level } => zstd::bulk::compress(bytes, level)
-                .context(|| format!("cannot compress {} bytes", bytes.len())),
+            Self::Spans { level } => {
+                let contents: Vec<&[u8]> = bytes.chunks(SPAN_CONTENT_BYTES).collect();
+                let spans = parallel::map(&contents, parallel::processors(), |content| {
+                    let failed = || Error::new(format!("cannot compress {} bytes", content.len()));
+                    pack_spans(content, level).ok_or_else(failed)
+                })?;
+                Ok(spans.concat())
+            }
         }
     }
 
@@ -33,9 +51,24 @@ impl Packing {
     pub fn suffix(self) -> String {
         match self {
             Self::Lz4 { level } => format!("{level}.lz4"),
-            Self::Zstd { level } => format!("{level}.zst"),
+            Self::Spans { level } => format!("{level}.spans"),
         }
     }
+}
+
+/// A span of this content, or two of its halves where the start of the frame would fall between
+/// two blocks, which nobody would find. `None` if the library fails.
+fn pack_spans(content: &[u8], level: u8) -> Option<Vec<u8>> {
+    let frame = packer::pack(level, content)?;
+    let mut blocks = vec![0; frame.len().next_multiple_of(BLOCK_BYTES as usize)];
+    spans::place(&frame, &mut blocks)?;
+    let first = spans::runs(&blocks).next()?;
+    if matches!(first, Run::Span { .. }) && first.blocks().len() == blocks.len() {
+        return Some(blocks);
+    }
+    let half = content.len() / 2;
+    let (first, second) = content.split_at_checked(half).filter(|_| half > 0)?;
+    Some([pack_spans(first, level)?, pack_spans(second, level)?].concat())
 }
 
 /// Unpacks what was packed in any way; `None` for more than `most` bytes, or for something else.
@@ -43,8 +76,13 @@ pub fn unpack(packed: &[u8], most: usize) -> Option<Vec<u8>> {
     if ondisk::lz4::is_frame(packed) {
         lz4::unpack(packed, most)
     } else {
-        zstd::bulk::decompress(packed, most).ok()
+        spans::content(packed, most, decode)
     }
+}
+
+/// Unpacks a frame of a span.
+pub fn decode(frame: &[u8], room: &mut [u8]) -> Option<usize> {
+    zstd::bulk::decompress_to_buffer(frame, room).ok()
 }
 
 #[cfg(test)]
@@ -53,13 +91,31 @@ mod tests {
 
     #[test]
     fn what_is_packed_in_any_way_comes_back() {
-        let bytes = b"an initrd or a kernel ".repeat(1000);
-        for packing in [Packing::Lz4 { level: 9 }, Packing::Zstd { level: 3 }] {
+        let mut state = 1_u32;
+        let mut number = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b"0123456789abcdef"[(state >> 28) as usize]
+        };
+        let bytes: Vec<u8> = std::iter::repeat_with(&mut number).take(1_000_001).collect();
+        for packing in [Packing::Lz4 { level: 9 }, Packing::Spans { level: 3 }] {
             let packed = packing.pack(&bytes).unwrap();
-            assert!(packed.len() < bytes.len() / 10);
+            assert!(packed.len() < bytes.len(), "{packing:?}");
             assert_eq!(unpack(&packed, bytes.len()), Some(bytes.clone()), "{packing:?}");
             assert_eq!(unpack(&packed, bytes.len() - 1), None, "{packing:?}");
         }
-        assert_eq!(unpack(b"neither of them", 100), None);
+    }
+
+    #[test]
+    fn spans_of_every_length_are_found_again() {
+        let mut bytes = Vec::new();
+        for number in 0..6000_u32 {
+            bytes.extend(number.wrapping_mul(2_654_435_761).to_le_bytes());
+        }
+        // Somewhere among them a frame is a few bytes longer than whole blocks.
+        for length in (8000..bytes.len()).step_by(3) {
+            let packed = pack_spans(&bytes[..length], 1).unwrap();
+            assert!(spans::runs(&packed).all(|run| matches!(run, Run::Span { .. })), "{length}");
+            assert_eq!(unpack(&packed, length).as_deref(), Some(&bytes[..length]));
+        }
     }
 }

@@ -20,7 +20,7 @@ use ondisk::partition_table::PartitionTable;
 use ondisk::trust_root::TrustRoot;
 
 use crate::record::Store;
-use crate::slot::{Refused, load_part, read_manifest, unpack_kernel};
+use crate::slot::{Refused, load_part, read_manifest, unpack_initrd, unpack_kernel};
 
 /// Wait before anything that could otherwise repeat itself without end.
 pub const PAUSE_SECONDS: u64 = 30;
@@ -146,6 +146,7 @@ impl<M: Machine, D: WriteAt> Attempt<'_, M, D> {
         self.say(slot, format_args!("kernel verified"));
         let initrd = load_part(&self.disk, extent, &manifest, PartName::Initrd)?;
         self.say(slot, format_args!("initrd verified"));
+        let initrd = unpack_initrd(initrd)?;
         let kernel = unpack_kernel(&kernel, &manifest)?;
         self.say(slot, format_args!("kernel unpacked"));
         let (attempt, disk) = (start.rule.attempt(), self.table.disk);

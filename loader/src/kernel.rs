@@ -1,7 +1,7 @@
-//! The kernel of a slot, unpacked: of LZ4 or zstd, as its first bytes say.
+//! Kernel and initrd of a slot, unpacked: of LZ4 or of spans of zstd, as the first bytes say.
 
 use lz4_flex::block::decompress_into;
-use ondisk::lz4;
+use ondisk::{lz4, spans};
 use ruzstd::decoding::FrameDecoder;
 
 /// Unpacks into `kernel`; the number of bytes that came out. `None` for more than it has room for,
@@ -10,6 +10,7 @@ pub fn unpack(packed: &[u8], kernel: &mut [u8]) -> Option<usize> {
     if lz4::is_frame(packed) {
         lz4::unpack(packed, kernel, |block, room| decompress_into(block, room).ok())
     } else {
-        FrameDecoder::new().decode_all(packed, kernel).ok()
+        let mut decoder = FrameDecoder::new();
+        spans::unpack(packed, kernel, |frame, room| decoder.decode_all(frame, room).ok())
     }
 }

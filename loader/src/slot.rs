@@ -9,6 +9,7 @@ use ondisk::layout::{self, Extent};
 use ondisk::manifest::{self, Manifest, PartName, Unverified};
 use ondisk::trust_root::TrustRoot;
 use ondisk::verify::{Check, Mismatch, PartError, read_part};
+use ondisk::{lz4, spans};
 
 use crate::kernel;
 
@@ -49,11 +50,23 @@ pub(crate) fn load_part<D: ReadAt>(
 pub(crate) fn unpack_kernel<E>(packed: &[u8], manifest: &Manifest) -> Result<Vec<u8>, Refused<E>> {
     let unpacked = &manifest.kernel_unpacked;
     let mut kernel = buffer(unpacked.length)?;
-    let length = kernel::unpack(packed, &mut kernel).ok_or(Refused::Packed)?;
+    let length = kernel::unpack(packed, &mut kernel).ok_or(Refused::Packed(PartName::Kernel))?;
     let mut check = Check::unpacked(unpacked);
     check.update(kernel.get(..length).unwrap_or_default());
     check.finish().map_err(Refused::Unpacked)?;
     Ok(kernel)
+}
+
+/// Unpacks the initrd, which is verified like the kernel: of spans here, of anything else by Linux.
+pub(crate) fn unpack_initrd<E>(packed: Vec<u8>) -> Result<Vec<u8>, Refused<E>> {
+    if lz4::is_frame(&packed) {
+        return Ok(packed);
+    }
+    let refused = || Refused::Packed(PartName::Initrd);
+    let length = spans::content_bytes(&packed).and_then(|length| u64::try_from(length).ok());
+    let mut initrd = buffer(length.ok_or_else(refused)?)?;
+    kernel::unpack(&packed, &mut initrd).ok_or_else(refused)?;
+    Ok(initrd)
 }
 
 /// Memory that may be refused: a slot too large for the machine is no reason to crash.
@@ -81,8 +94,8 @@ pub(crate) enum Refused<E> {
         /// What happened.
         error: PartError<E>,
     },
-    /// The kernel is no frame that we can unpack into its size.
-    Packed,
+    /// What was signed cannot be unpacked, a kernel into its size.
+    Packed(PartName),
     /// The kernel unpacks to something else.
     Unpacked(Mismatch),
     /// The machine has no room for this many bytes.
@@ -111,7 +124,7 @@ impl<E> Refused<E> {
             Self::Part { name: PartName::Initrd, .. } => Some(Reason::INITRD),
             Self::Part { .. } => Some(Reason::KERNEL),
             // The bytes are the ones that were signed, and are no kernel.
-            Self::Packed | Self::Unpacked(_) | Self::Start(_) => Some(Reason::START),
+            Self::Packed(_) | Self::Unpacked(_) | Self::Start(_) => Some(Reason::START),
         }
     }
 }
@@ -123,7 +136,7 @@ impl<E: fmt::Display> fmt::Display for Refused<E> {
             Self::ManifestRead(error) => write!(f, "manifest: cannot read: {error}"),
             Self::Manifest(error) => write!(f, "manifest: {error}"),
             Self::Part { name, error } => write!(f, "{name}: {error}"),
-            Self::Packed => f.write_str("kernel: cannot unpack"),
+            Self::Packed(name) => write!(f, "{name}: cannot unpack"),
             Self::Unpacked(error) => write!(f, "kernel, unpacked: {error}"),
             Self::Memory(length) => write!(f, "no memory for {length} bytes"),
             Self::BelowFloor { index, floor } => {

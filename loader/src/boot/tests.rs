@@ -23,7 +23,7 @@ const SLOTS: PerSlot<Extent> = PerSlot {
 };
 const DISK_BYTES: usize = 12 << 20;
 const KERNEL: u64 = 4 * 4096;
-const INITRD: u64 = 5 * 4096;
+const INITRD: u64 = 6 * 4096;
 
 /// The kernel of a slot, unpacked.
 fn kernel(slot: Slot) -> Vec<u8> {
@@ -52,11 +52,28 @@ fn trust() -> TrustRoot {
 
 /// The manifest of a slot and the bytes of all its parts.
 fn slot_contents(slot: Slot) -> (Fields, Vec<u8>) {
-    slot_with(slot, &zstd::bulk::compress(&kernel(slot), 3).expect("zstd"))
+    slot_with(slot, &spans(&kernel(slot)))
+}
+
+/// Content packed as the builder packs a kernel, in two spans.
+fn spans(content: &[u8]) -> Vec<u8> {
+    let (first, second) = content.split_at(content.len() / 2);
+    let span = |content: &[u8]| {
+        let frame = zstd::bulk::compress(content, 3).expect("zstd");
+        let mut blocks = vec![0; frame.len().next_multiple_of(4096)];
+        ondisk::spans::place(&frame, &mut blocks).expect("whole blocks");
+        blocks
+    };
+    [span(first), span(second)].concat()
 }
 
 /// The same with a kernel that is packed in this way.
 fn slot_with(slot: Slot, packed: &[u8]) -> (Fields, Vec<u8>) {
+    slot_of(slot, packed, &initrd(slot))
+}
+
+/// The same with an initrd that is packed in this way too.
+fn slot_of(slot: Slot, packed: &[u8], packed_initrd: &[u8]) -> (Fields, Vec<u8>) {
     let mut bytes = vec![0; 1 << 20];
     let mut part = |offset: u64, contents: &[u8]| {
         let start = usize::try_from(offset).expect("small");
@@ -77,7 +94,7 @@ fn slot_with(slot: Slot, packed: &[u8]) -> (Fields, Vec<u8>) {
             length: u64::try_from(unpacked.len()).expect("small"),
             sha256: Digest::of(&unpacked),
         },
-        initrd: part(INITRD, &initrd(slot)),
+        initrd: part(INITRD, packed_initrd),
         verity_salt: [3; 32],
         verity_root_hash: Digest::of(b"tree"),
         command_line: "panic=5".to_owned(),
@@ -375,10 +392,9 @@ fn a_kernel_that_does_not_unpack_to_what_was_signed_is_refused() {
     check(
         |f| {
             f.kernel.extent.length = 5;
-            f.kernel.sha256 =
-                Digest::of(&zstd::bulk::compress(&kernel(Slot::B), 3).expect("zstd")[..5]);
+            f.kernel.sha256 = Digest::of(&spans(&kernel(Slot::B))[..5]);
         },
-        "slot B: kernel: cannot unpack",
+        "slot B: kernel, unpacked: length mismatch (5 bytes",
     );
 }
 
@@ -440,6 +456,31 @@ fn a_kernel_packed_with_lz4_that_is_another_one_is_refused() {
     );
     check(&lz4_frame(&short), |f| f.kernel_unpacked.length = 319, "slot B: kernel: cannot unpack");
     check(&lz4_frame(&short)[..100], |_| (), "slot B: kernel: cannot unpack");
+}
+
+#[test]
+fn an_initrd_is_unpacked_for_linux_unless_linux_does_it() {
+    let long = b"an initrd, unpacked: ".repeat(900);
+    let frame = lz4_frame(b"an initrd for Linux to unpack");
+    let disk_with = |packed: &[u8]| {
+        let (fields, contents) = slot_of(Slot::B, &spans(&kernel(Slot::B)), packed);
+        let mut bytes = disk(record(State::Proven, State::Proven));
+        put(&mut bytes, SLOTS.b.offset, &slot_image(fields, contents));
+        TestDisk::new(bytes)
+    };
+    for (packed, expected) in [(spans(&long), &long), (frame.clone(), &frame)] {
+        let machine = TestMachine::default();
+        let system = boot(&machine, disk_with(&packed), SECTOR, &trust()).expect("starts");
+        assert!(system.initrd == *expected);
+    }
+    // Its frame says one byte less than there is in it, in the first of two bytes.
+    let mut less = spans(&long);
+    let start = less.iter().position(|byte| *byte != 0).expect("a frame");
+    assert_eq!(less[start + 4] >> 5, 0b011);
+    less[start + 5] -= 1;
+    let failures = failures(&disk_with(&less));
+    assert!(failures[0].starts_with("slot B: initrd: cannot unpack"), "{failures:?}");
+    assert_eq!(failures[1], "=> slot A, attempt 0");
 }
 
 #[test]

@@ -256,6 +256,9 @@ pub struct Payload {
     packed_bytes: u64,
 }
 
+/// No initrd has so many bytes.
+const INITRD_MOST: usize = 64 << 20;
+
 /// Takes out of the image what the loader would start, and the words it would give.
 pub fn payload(candidate: &Candidate, scratch: &Path) -> Result<Payload> {
     let disk = Disk::copy_of(&candidate.disk, &format!("bench-{}", candidate.name));
@@ -273,7 +276,8 @@ pub fn payload(candidate: &Candidate, scratch: &Path) -> Result<Payload> {
     };
     let packed_bytes = fields.kernel.extent.length + fields.initrd.extent.length;
     let image = keep("kernel", &unpacked)?;
-    let initrd = keep("initrd", &disk.bytes(part(PartName::Initrd)?))?;
+    let initrd = payload::unpack(&disk.bytes(part(PartName::Initrd)?), INITRD_MOST);
+    let initrd = keep("initrd", &initrd.ok_or_else(|| Error::new("cannot unpack the initrd"))?)?;
     let manifest = Manifest::new(fields, slot.length)
         .map_err(|error| Error::new(format!("{}: {error}", candidate.disk.display())))?;
     let words = BootArgs::new(Slot::A, 0, disk.table().disk, &manifest);

@@ -4,6 +4,7 @@ use ondisk::channel::{self, ALL, Channel, Fields, PackEntry, State, places};
 use ondisk::digest::Digest;
 use ondisk::envelope::Role;
 use ondisk::pack::patch::{self, Step};
+use ondisk::pack::recipe::{self, MAX_CONTENT_BYTES, Part, Recipe};
 use ondisk::pack::{Frame, Piece, Table};
 use ondisk::trust_root::{self, Quorum, TrustRoot};
 
@@ -91,8 +92,12 @@ pub(super) fn pack_seeds() -> Vec<Vec<u8>> {
     let any =
         vec![Piece::Raw, Piece::Packed(frame), Piece::Raw, Piece::Raw, Piece::Raw, Piece::Raw];
     let from = vec![Piece::Copy(3), patched, Piece::Raw, Piece::Packed(frame), patched, Piece::Raw];
-    let table = |base, pieces| Table { release: Digest::of(b"a release"), base, pieces };
-    vec![table(None, any).encode(), table(Some(Digest::of(b"a base")), from).encode()]
+    let release = Digest::of(b"a release");
+    let table = |base, libzstd, pieces| Table { release, base, libzstd, pieces };
+    vec![
+        table(None, None, any).encode(),
+        table(Some(Digest::of(b"a base")), Some(10507), from).encode(),
+    ]
 }
 
 /// A table has one form, and nothing in it is longer than what it makes.
@@ -129,4 +134,31 @@ pub(super) fn patch(input: &[u8]) -> String {
         }
         None => "refused".to_owned(),
     }
+}
+
+/// Blocks of the group that recipes are for.
+const GROUP_BLOCKS: u32 = 6;
+
+pub(super) fn recipe_seeds() -> Vec<Vec<u8>> {
+    let plain = Part { blocks: 2, level: 0, content: 8192 };
+    let span = Part { blocks: 4, level: 19, content: 30_000 };
+    let seeds = [vec![plain, span], vec![span, plain], vec![plain; 3]];
+    let recipe = |parts| Recipe { base: Digest::of(b"a base"), parts };
+    seeds.map(|parts| [recipe(parts).encode(), b"a patch".to_vec()].concat()).to_vec()
+}
+
+/// A recipe has one form and is for all of its group.
+pub(super) fn recipe(input: &[u8]) -> String {
+    let Some((recipe, patch)) = recipe::decode(input, GROUP_BLOCKS) else {
+        return "refused".to_owned();
+    };
+    assert_eq!([&recipe.encode()[..], patch].concat(), input, "there is a second way to write it");
+    let content = recipe::content_bytes(&recipe.parts);
+    let content = content.filter(|length| *length <= MAX_CONTENT_BYTES);
+    let content = vec![0; content.expect("more content than a device has room for")];
+    let pack = |_: u8, content: &[u8]| Some(vec![1; content.len().min(4096)]);
+    if let Some(group) = recipe::make(&recipe.parts, &content, pack) {
+        assert_eq!(group.len(), GROUP_BLOCKS as usize * 4096);
+    }
+    format!("good {}", recipe.parts.len())
 }

@@ -20,17 +20,18 @@ use ondisk::trust_root::TrustRoot;
 
 use super::Target;
 use super::import_target::{import, import_seeds, mend_import};
-use super::kernel_target::{kernel, kernel_seeds};
+use super::kernel_target::{kernel, kernel_seeds, spans, spans_seeds};
 use super::network_target::{mend_network, network, network_seeds};
 use super::online_targets::{
-    channel, channel_seeds, pack, pack_seeds, patch, patch_seeds, trust_root, trust_root_seeds,
+    channel, channel_seeds, pack, pack_seeds, patch, patch_seeds, recipe, recipe_seeds, trust_root,
+    trust_root_seeds,
 };
 use crate::sim::fixture::{self, SLOT_BYTES, System, crc32, entry, signed_here};
 
 pub(super) static KEYS: LazyLock<TrustRoot> = LazyLock::new(fixture::trust);
 
 /// All of them.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 18] = [
     // A record that is read is written back bit by bit: no field is passed over.
     Target { name: "record", seeds: record_seeds, mend: mend_record, run: record },
     // Whoever signed it, a manifest keeps its parts in order and within its slot.
@@ -52,6 +53,8 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "trust-root", seeds: trust_root_seeds, mend: |_| (), run: trust_root },
     Target { name: "pack", seeds: pack_seeds, mend: |_| (), run: pack },
     Target { name: "patch", seeds: patch_seeds, mend: |_| (), run: patch },
+    Target { name: "recipe", seeds: recipe_seeds, mend: |_| (), run: recipe },
+    Target { name: "spans", seeds: spans_seeds, mend: |_| (), run: spans },
     // What the loader unpacks is what was packed.
     Target { name: "kernel", seeds: kernel_seeds, mend: |_| (), run: kernel },
     // Nothing that a network says gets into a file or onto the console as something else.

@@ -4,7 +4,8 @@
 //! lengths of compressed and plain grow together almost linearly, hence the second or third try
 //! ends within a few bytes of a block's end. (`mkfs.erofs` searches too, in more steps.)
 
-use zstd::zstd_safe::{CCtx, CParameter, compress_bound};
+use ondisk::spans::packer::{self, WINDOW_BITS};
+use zstd::zstd_safe::{CCtx, compress_bound};
 
 use super::cluster::Codec;
 use super::format::BLOCK_BYTES;
@@ -18,7 +19,8 @@ const WASTE_BYTES_MAX: usize = 400;
 const MARGIN_BYTES: usize = 96;
 
 /// Largest window that the kernel's decoder is set up for, and the smallest of zstd.
-const WINDOW_BITS: std::ops::RangeInclusive<u32> = 10..=20;
+const WINDOWS: std::ops::RangeInclusive<u32> = 10..=20;
+const _: () = assert!(1 << WINDOW_BITS == 65536 * 8, "devices pack clusters of 64 KiB again");
 
 /// A compressor and what it learned from the clusters before.
 pub(super) struct Zstd {
@@ -31,26 +33,14 @@ pub(super) struct Zstd {
 /// Power of two of the window for a cluster size: eight times as much, since text compresses
 /// about so far. Each core of the device keeps one such buffer.
 pub(super) fn window_bits(cluster_bytes: usize) -> u32 {
-    (cluster_bytes * 8).ilog2().clamp(*WINDOW_BITS.start(), *WINDOW_BITS.end())
+    (cluster_bytes * 8).ilog2().clamp(*WINDOWS.start(), *WINDOWS.end())
 }
 
 impl Zstd {
     /// A compressor of a level from 1 to 22.
     pub(super) fn new(level: i32, cluster_bytes: usize) -> Result<Self> {
-        let mut context = CCtx::create();
-        let parameters = [
-            CParameter::CompressionLevel(level),
-            CParameter::WindowLog(window_bits(cluster_bytes)),
-            // fsck.erofs wants the length in the frame; a checksum would only repeat verity.
-            CParameter::ContentSizeFlag(true),
-            CParameter::ChecksumFlag(false),
-        ];
-        for parameter in parameters {
-            context.set_parameter(parameter).map_err(|code| {
-                let name = zstd::zstd_safe::get_error_name(code);
-                Error::new(format!("cannot set up zstd level {level}: {name}"))
-            })?;
-        }
+        let context = packer::compressor(level, window_bits(cluster_bytes))
+            .map_err(|why| Error::new(format!("cannot set up zstd level {level}: {why}")))?;
         Ok(Self { context, scratch: Vec::new(), last: FIRST_GUESS })
     }
 
