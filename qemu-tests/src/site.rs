@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -62,9 +62,9 @@ pub fn noise(seed: u32, length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-/// A program of this version: its code has moved, and calls go elsewhere.
+/// A program of this version, which can be packed: its code has moved, and calls go elsewhere.
 fn program(version: u8) -> Vec<u8> {
-    let mut bytes = noise(7, 300_000);
+    let mut bytes: Vec<u8> = noise(7, 300_000).iter().map(|byte| byte & 0x0F).collect();
     bytes.splice(1000..1000, vec![version; usize::from(version) * 4]);
     bytes.iter_mut().skip(2000).step_by(64).for_each(|byte| *byte = byte.wrapping_add(version));
     bytes
@@ -98,7 +98,7 @@ impl Site {
             command_line: "panic=5",
             root: &root,
             erofs: erofs::Options {
-                compression: erofs::Compression::None,
+                compression: erofs::Compression::Zstd { level: 3, cluster_bytes: 65536 },
                 uuid: [1; 16],
                 build_time_s: 0,
                 volume_label: "test".to_owned(),
@@ -146,35 +146,49 @@ impl Site {
         disk[at(PLACE.slots.a)..][..slot.len()].copy_from_slice(&slot);
         let old = noise(9, 4 << 20);
         disk[at(PLACE.slots.b)..][..old.len()].copy_from_slice(&old);
-        let version = Version::new(&format!("{number}.0"));
-        let rollback_index = u64::from(number);
-        let a = Entry { state: State::Proven, priority: 1, rollback_index, version };
-        let slots = PerSlot { a, b: Entry::default() };
-        for (copy, sequence) in [(Copy::First, 1), (Copy::Second, 2)] {
-            let record = Record { sequence: Sequence(sequence), rollback_floor: 1, slots };
-            boot_record::write(&mut disk, PLACE.record, copy, &record)
-                .map_err(|_| io::Error::other("the record cannot be written"))?;
-        }
+        write_record(&mut disk, PLACE.record, &format!("{number}.0"), number.into())?;
         Ok(disk)
     }
 
     /// All files of the site in memory.
     pub fn files(&self) -> io::Result<BTreeMap<String, Vec<u8>>> {
-        let mut files = BTreeMap::new();
-        let site = self.path();
-        let mut open = vec![site.clone()];
-        while let Some(directory) = open.pop() {
-            for entry in fs::read_dir(directory)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    open.push(path);
-                } else if let Ok(name) = path.strip_prefix(&site) {
-                    files.insert(name.to_string_lossy().into_owned(), fs::read(&path)?);
-                }
+        files_of(&self.path())
+    }
+}
+
+/// Says on a disk that slot A runs this version, and that there is none in slot B.
+pub(crate) fn write_record(
+    disk: &mut Vec<u8>,
+    place: Extent,
+    version: &str,
+    rollback_index: u64,
+) -> io::Result<()> {
+    let version = Version::new(version);
+    let a = Entry { state: State::Proven, priority: 1, rollback_index, version };
+    let slots = PerSlot { a, b: Entry::default() };
+    for (copy, sequence) in [(Copy::First, 1), (Copy::Second, 2)] {
+        let record = Record { sequence: Sequence(sequence), rollback_floor: 1, slots };
+        boot_record::write(disk, place, copy, &record)
+            .map_err(|_| io::Error::other("the record cannot be written"))?;
+    }
+    Ok(())
+}
+
+/// All files of a directory that a web server would hand out.
+pub(crate) fn files_of(site: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let mut open = vec![site.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if let Ok(name) = path.strip_prefix(site) {
+                files.insert(name.to_string_lossy().into_owned(), fs::read(&path)?);
             }
         }
-        Ok(files)
     }
+    Ok(files)
 }
 
 /// The key that devices trust for everything at first.

@@ -5,13 +5,17 @@ use std::io;
 
 use ondisk::bundle::Group;
 use ondisk::digest::Digest;
+use ondisk::layout::BLOCK_BYTES;
 use ondisk::pack::patch::{self, Step};
+use ondisk::pack::recipe::{MAX_CONTENT_BYTES, Part, Recipe};
 use ondisk::pack::{Frame, Piece, Table};
+use ondisk::spans::{self, Run, packer};
 
 use super::release::Release;
-use super::windows::{Samples, Window};
+use super::windows::{Content, Window};
 use crate::error::{Error, Result};
 use crate::host::parallel;
+use crate::payload;
 
 /// libzstd's level: a pack is made once and fetched often.
 const LEVEL: i32 = 19;
@@ -42,12 +46,15 @@ pub fn make(
     })?;
     let mut pieces = Vec::with_capacity(made.len());
     let mut frames = Vec::new();
-    for (piece, frame) in made {
+    let mut packs_again = false;
+    for Made { piece, bytes, packs_again: it_does } in made {
         pieces.push(piece);
-        frames.extend_from_slice(&frame);
+        frames.extend_from_slice(&bytes);
+        packs_again |= it_does;
     }
     let base = base.map(|base| base.slot_manifest.sha256);
-    let table = Table { release: new.slot_manifest.sha256, base, pieces };
+    let libzstd = packs_again.then(packer::version);
+    let table = Table { release: new.slot_manifest.sha256, base, libzstd, pieces };
     Ok(Pack { table, frames })
 }
 
@@ -56,7 +63,7 @@ struct Old<'a> {
     image: &'a [u8],
     /// The first block of each of its groups.
     groups: HashMap<Digest, u32>,
-    samples: Samples<'a>,
+    content: Content<'a>,
 }
 
 impl<'a> Old<'a> {
@@ -69,29 +76,42 @@ impl<'a> Old<'a> {
             block += group.blocks;
         }
         let image = &release.image;
-        Self { image, groups, samples: Samples::of(image) }
+        Self { image, groups, content: Content::of(image) }
     }
 }
 
-fn piece(group: &Group, bytes: &[u8], old: Option<&Old<'_>>) -> io::Result<(Piece, Vec<u8>)> {
+/// A piece and its bytes in the file.
+struct Made {
+    piece: Piece,
+    bytes: Vec<u8>,
+    /// Whether a device packs spans for it.
+    packs_again: bool,
+}
+
+impl Made {
+    fn new(piece: Piece, bytes: Vec<u8>) -> Self {
+        Self { piece, bytes, packs_again: false }
+    }
+}
+
+fn piece(group: &Group, bytes: &[u8], old: Option<&Old<'_>>) -> io::Result<Made> {
     if let Some(block) = old.and_then(|old| old.groups.get(&group.sha256)) {
-        return Ok((Piece::Copy(*block), Vec::new()));
+        return Ok(Made::new(Piece::Copy(*block), Vec::new()));
     }
     let packed = pack(bytes)?;
     let patched = match old {
         Some(old) => old.patch(bytes)?,
         None => None,
     };
-    if let Some((window, patch)) = patched
-        && patch.len() < packed.len().min(bytes.len())
+    if let Some(patched) = patched
+        && patched.bytes.len() < packed.len().min(bytes.len())
     {
-        let Window { block, blocks } = window;
-        return Ok((Piece::Patched { frame: frame(&patch), block, blocks }, patch));
+        return Ok(patched);
     }
     if packed.len() < bytes.len() {
-        return Ok((Piece::Packed(frame(&packed)), packed));
+        return Ok(Made::new(Piece::Packed(frame(&packed)), packed));
     }
-    Ok((Piece::Raw, bytes.to_vec()))
+    Ok(Made::new(Piece::Raw, bytes.to_vec()))
 }
 
 /// The packed bytes, or these if packing does not pay: what is compressed already would only take
@@ -108,15 +128,55 @@ fn frame(bytes: &[u8]) -> Frame {
 }
 
 impl Old<'_> {
-    /// The packed patch that makes these bytes of what the old image has like them.
-    fn patch(&self, new: &[u8]) -> io::Result<Option<(Window, Vec<u8>)>> {
-        let Some(window) = self.samples.window(new) else { return Ok(None) };
+    /// Recipe and patch that make this group of what the old image has like it.
+    fn patch(&self, group: &[u8]) -> io::Result<Option<Made>> {
+        let Some((parts, new)) = parts(group) else { return Ok(None) };
+        let Some((window, old)) = self.content.window(&new) else { return Ok(None) };
         let mut difference = Vec::new();
-        bsdiff::diff(window.of(self.image), new, &mut difference)?;
+        bsdiff::diff(&old, &new, &mut difference)?;
         let patch = steps(&difference).and_then(|steps| patch::encode(&steps));
         let patch = patch.ok_or_else(|| io::Error::other("the differences make no sense"))?;
-        Ok(Some((window, zstd::bulk::compress(&patch, LEVEL)?)))
+        let packs_again = parts.iter().any(|part| part.level > 0);
+        let recipe = Recipe { base: Digest::of(window.of(self.image)), parts };
+        let bytes = zstd::bulk::compress(&[recipe.encode(), patch].concat(), LEVEL)?;
+        let Window { block, blocks } = window;
+        Ok(Some(Made {
+            piece: Piece::Patched { frame: frame(&bytes), block, blocks },
+            bytes,
+            packs_again,
+        }))
     }
+}
+
+/// How a group is made of its content, and that; `None` if it is too much.
+fn parts(group: &[u8]) -> Option<(Vec<Part>, Vec<u8>)> {
+    let (mut parts, mut content) = (Vec::<Part>::new(), Vec::new());
+    for run in spans::runs(group) {
+        let bytes = run.blocks();
+        let blocks = u16::try_from(bytes.len() / BLOCK_BYTES as usize).ok()?;
+        let packed = unpack(&run);
+        let (level, inside) =
+            packed.as_ref().map_or((0, bytes), |(level, inside)| (*level, inside));
+        let length = u32::try_from(inside.len()).ok()?;
+        content.extend_from_slice(inside);
+        match parts.last_mut() {
+            Some(last) if last.level == 0 && level == 0 => {
+                last.blocks += blocks;
+                last.content += length;
+            }
+            _ => parts.push(Part { blocks, level, content: length }),
+        }
+    }
+    (content.len() <= MAX_CONTENT_BYTES).then_some((parts, content))
+}
+
+/// What is in a span, and the level at which any device packs it again.
+fn unpack(run: &Run<'_>) -> Option<(u8, Vec<u8>)> {
+    let Run::Span { blocks, frame, .. } = run else { return None };
+    let content = spans::content(blocks, MAX_CONTENT_BYTES, payload::decode)?;
+    let is_made = |level: &u8| packer::pack(*level, &content).is_some_and(|again| again == *frame);
+    let level = payload::LEVELS.into_iter().find(is_made)?;
+    Some((level, content))
 }
 
 /// Reads what crate `bsdiff` writes: for each step the lengths of both parts and a distance, as
@@ -142,4 +202,80 @@ fn signed(bytes: [u8; 8]) -> Option<i64> {
     let number = u64::from_le_bytes(bytes);
     let magnitude = i64::try_from(number & !SIGN).ok()?;
     Some(if number & SIGN == 0 { magnitude } else { -magnitude })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use ondisk::pack::recipe;
+
+    use super::*;
+
+    /// The group that a device makes of an unpacked patch and blocks of the base.
+    pub(in crate::publish) fn patched(patch: &[u8], old: &[u8], blocks: u32) -> Vec<u8> {
+        let (Recipe { base, parts }, patch) = recipe::decode(patch, blocks).unwrap();
+        assert_eq!(base, Digest::of(old));
+        let old = spans::content(old, MAX_CONTENT_BYTES, payload::decode).unwrap();
+        let content = recipe::content_bytes(&parts).unwrap();
+        let content = patch::apply(patch, &old, content).unwrap();
+        recipe::make(&parts, &content, packer::pack).unwrap()
+    }
+
+    /// Bytes that can be packed to half, different from place to place.
+    fn text(length: usize) -> Vec<u8> {
+        let mut state = 1_u64;
+        let step = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            b"0123456789abcdef"[(state >> 60) as usize]
+        };
+        std::iter::repeat_with(step).take(length).collect()
+    }
+
+    fn packed(content: &[u8], level: u8) -> Vec<u8> {
+        payload::Packing::Spans { level }.pack(content).unwrap()
+    }
+
+    #[test]
+    fn what_changed_in_a_span_costs_what_changed_and_not_what_follows_it() {
+        let old = text(700_000);
+        let mut new = old.clone();
+        new.splice(10..10, *b"some more at the start");
+        new.iter_mut().skip(5000).step_by(10_000).for_each(|byte| *byte = b'x');
+        let image = [vec![1; 4096], packed(&old, 3)].concat();
+        for level in payload::LEVELS {
+            let group = packed(&new[..500_000], level);
+            let base = Old { image: &image, groups: HashMap::new(), content: Content::of(&image) };
+            let made = base.patch(&group).unwrap().unwrap();
+            assert!(made.packs_again && made.bytes.len() < 700, "{}", made.bytes.len());
+            let Piece::Patched { block, blocks, .. } = made.piece else { panic!("no patch") };
+            let window = Window { block, blocks };
+            let patch = zstd::bulk::decompress(&made.bytes, 1 << 20).unwrap();
+            let count = u32::try_from(group.len() / 4096).unwrap();
+            assert!(patched(&patch, window.of(&image), count) == group, "level {level}");
+        }
+    }
+
+    #[test]
+    fn a_span_that_nobody_can_pack_again_is_patched_as_it_is() {
+        let content = text(100_000);
+        let mut frame = zstd::bulk::compress(&content, 3).unwrap();
+        // Another level than any that is used, and blocks that stay as they are in between.
+        for level in [1, 2] {
+            frame = zstd::bulk::compress(&content, level).unwrap();
+            if !payload::LEVELS.iter().any(|level| packer::pack(*level, &content).unwrap() == frame)
+            {
+                break;
+            }
+        }
+        let mut span = vec![0; frame.len().next_multiple_of(4096)];
+        spans::place(&frame, &mut span).unwrap();
+        let group = [vec![2; 8192], span.clone(), packed(&content, 9)].concat();
+        let (parts, inside) = parts(&group).unwrap();
+        let plain = 8192 + span.len();
+        assert_eq!(
+            parts[0],
+            Part { blocks: (plain / 4096) as u16, level: 0, content: plain as u32 }
+        );
+        assert_eq!((parts.len(), parts[1].level, parts[1].content), (2, 9, 100_000));
+        assert!(inside == [&group[..plain], &content].concat());
+    }
 }

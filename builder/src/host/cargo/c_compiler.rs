@@ -1,8 +1,11 @@
-//! The compiler for what of a component is C and assembly: crate ring, below TLS.
+//! The compiler for what of a component is C and assembly: crate ring, below TLS, and libzstd.
 //!
-//! It is clang, for one program of its compiles for every machine, and ring asks it for no headers
-//! of the machine's. The machine's own is taken, else Debian's from the tool tree, as for other
-//! tools. It links nothing, and archives are made by the `ar` that comes with every linker.
+//! It is clang, for one program of its compiles for every machine. The machine's own is taken, else
+//! Debian's from the tool tree, as for other tools. It links nothing, and archives are made by the
+//! `ar` that comes with every linker.
+//!
+//! What both libraries ask of a C library's headers are seven functions, which stand in two headers
+//! of ours: those of the machine are for the machine, and are not looked at.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,6 +22,8 @@ use crate::host::tools::{Tool, Tools};
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct CCompiler {
     program: PathBuf,
+    /// Where its headers are.
+    headers: PathBuf,
     /// Which one it is, for the fingerprint.
     pub(super) id: String,
 }
@@ -41,6 +46,12 @@ const FOREIGN: [&str; 14] = [
     "TARGET_CFLAGS",
 ];
 
+/// Names and texts.
+const HEADERS: [(&str, &str); 2] = [
+    ("stdlib.h", include_str!("headers/stdlib.h")),
+    ("string.h", include_str!("headers/string.h")),
+];
+
 impl CCompiler {
     /// Finds one, or fetches it.
     pub(super) fn provide(components: &Components<'_>) -> Result<Self> {
@@ -50,29 +61,45 @@ impl CCompiler {
             offline: components.offline,
             progress: components.progress,
         };
+        let headers = components.device_directory().join("c-headers");
+        for (name, text) in HEADERS {
+            provide_file(&headers.join(name), text.as_bytes(), 0o644)?;
+        }
         let clang = tools.find("clang")?;
         let Some(tree) = clang.tree() else {
             let program = PathBuf::from(clang.command().get_program());
             let id = version(&program)?;
-            return Ok(Self { program, id });
+            return Ok(Self { program, headers, id });
         };
         // It starts itself again, by the name it was started with.
         let program = components.device_directory().join("clang");
-        let script = script(&clang, tree);
-        let what = || format!("cannot write {}", program.display());
-        if fs::read(&program).ok().as_deref() != Some(script.as_slice()) {
-            write_atomically(&program, &script)?;
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).context(what)?;
-        }
+        provide_file(&program, &script(&clang, tree), 0o755)?;
         let id = tree.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { program, id })
+        Ok(Self { program, headers, id })
     }
 
     /// Has a run of cargo take it for `triple`.
     pub(super) fn put_into(&self, command: &mut Command, triple: &str) {
         let name = triple.replace('-', "_");
         command.env(format!("CC_{name}"), &self.program).env(format!("AR_{name}"), "ar");
+        let flags = [OsStr::new("-nostdlibinc"), OsStr::new("-isystem"), self.headers.as_os_str()];
+        // Crate cc takes words as a shell does, if it is told so.
+        command.env(format!("CFLAGS_{name}"), flags.map(quoted_text).join(" "));
+        command.env("CC_SHELL_ESCAPED_FLAGS", "1");
     }
+}
+
+/// Has the file hold these bytes, and leaves it alone if it does.
+fn provide_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let what = || format!("cannot write {}", path.display());
+    if fs::read(path).ok().as_deref() == Some(bytes) {
+        return Ok(());
+    }
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).context(what)?;
+    }
+    write_atomically(path, bytes)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).context(what)
 }
 
 /// Takes away what a user set for C programs of their own.
@@ -116,6 +143,10 @@ fn script(clang: &Tool, tree: &Path) -> Vec<u8> {
     .concat()
 }
 
+fn quoted_text(word: &OsStr) -> String {
+    String::from_utf8_lossy(&quoted(word)).into_owned()
+}
+
 /// A word that a shell takes as it is.
 fn quoted(word: &OsStr) -> Vec<u8> {
     use std::os::unix::ffi::OsStrExt as _;
@@ -146,10 +177,24 @@ mod tests {
 
     #[test]
     fn a_run_of_cargo_gets_the_compiler_for_the_device_alone() {
-        let compiler = CCompiler { program: "/x/clang".into(), id: String::new() };
+        let compiler = CCompiler {
+            program: "/x/clang".into(),
+            headers: "/x/c headers".into(),
+            id: String::new(),
+        };
         let mut command = Command::new("cargo");
         compiler.put_into(&mut command, "aarch64-unknown-linux-musl");
-        let set: Vec<_> = command.get_envs().map(|(name, _)| name.to_owned()).collect();
-        assert_eq!(set, ["AR_aarch64_unknown_linux_musl", "CC_aarch64_unknown_linux_musl"]);
+        let value = |value: Option<&OsStr>| value.unwrap().to_str().unwrap().to_owned();
+        let set: Vec<_> = command
+            .get_envs()
+            .map(|(name, text)| (name.to_str().unwrap().to_owned(), value(text)))
+            .collect();
+        let expected = [
+            ("AR_aarch64_unknown_linux_musl", "ar"),
+            ("CC_SHELL_ESCAPED_FLAGS", "1"),
+            ("CC_aarch64_unknown_linux_musl", "/x/clang"),
+            ("CFLAGS_aarch64_unknown_linux_musl", "'-nostdlibinc' '-isystem' '/x/c headers'"),
+        ];
+        assert_eq!(set, expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 }

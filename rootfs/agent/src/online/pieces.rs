@@ -7,7 +7,9 @@ use ondisk::bundle::Group;
 use ondisk::device::ReadAt;
 use ondisk::digest::Digest;
 use ondisk::layout::BLOCK_BYTES;
-use ondisk::pack::{Frame, Piece, patch};
+use ondisk::pack::recipe::{MAX_CONTENT_BYTES, Recipe};
+use ondisk::pack::{Frame, Piece, patch, recipe};
+use ondisk::spans::{self, packer};
 use ruzstd::decoding::FrameDecoder;
 
 use super::plan::{Origin, Plan};
@@ -28,9 +30,9 @@ pub struct Pieces<'a, 'r, 'm> {
     bytes: Vec<u8>,
 }
 
-/// Room for a patch before its group: differences and insertions are as long as the group, and the
-/// steps are few.
-const PATCH_BYTES: usize = 512 * 1024;
+/// Room for recipe and patch: differences and insertions are as long as the content of a group, and
+/// parts and steps are few.
+const PATCH_BYTES: usize = MAX_CONTENT_BYTES + 256 * 1024;
 
 impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
     /// Starts with the first group.
@@ -88,10 +90,28 @@ impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
                 let patch = self.unpack(&frame, &stored, PATCH_BYTES).map_err(Cause::Unpack)?;
                 let window = usize::try_from(u64::from(blocks) * BLOCK_BYTES).unwrap_or_default();
                 let old = read(self.base + u64::from(block) * BLOCK_BYTES, window)?;
-                let made = patch::apply(&patch, &old, wanted);
-                made.ok_or_else(|| Cause::Unpack("a patch makes no sense".to_owned()))
+                self.patched(&patch, &old, group).map_err(Cause::Unpack)
             }
         }
+    }
+
+    /// The group that recipe and patch make of what is in these blocks.
+    fn patched(&mut self, patch: &[u8], old: &[u8], group: &Group) -> Result<Vec<u8>, String> {
+        let (recipe, patch) =
+            recipe::decode(patch, group.blocks).ok_or("a recipe makes no sense")?;
+        let Recipe { base, parts } = recipe;
+        if Digest::of(old) != base {
+            return Err("what runs is not what a patch is for".to_owned());
+        }
+        let decode = |frame: &[u8], room: &mut [u8]| self.decoder.decode_all(frame, room).ok();
+        let old = spans::content(old, MAX_CONTENT_BYTES, decode)
+            .ok_or("what runs cannot be unpacked for a patch")?;
+        let content = recipe::content_bytes(&parts)
+            .and_then(|length| patch::apply(patch, &old, length))
+            .ok_or("a patch makes no sense")?;
+        drop(old);
+        recipe::make(&parts, &content, packer::pack)
+            .ok_or_else(|| "what a patch makes does not fit".to_owned())
     }
 }
 

@@ -115,7 +115,8 @@ mod tests {
 
     fn plan(pieces: Vec<Piece>, found: &[Found]) -> Plan {
         let base = Some(Digest::of(b"the base"));
-        let table = Table { release: Digest::of(b"the release"), base, pieces };
+        let release = Digest::of(b"the release");
+        let table = Table { release, base, libzstd: None, pieces };
         let groups = vec![group(); found.len()];
         Plan::new(&table, 1000, &groups, found, (1 << 30, 1 << 20))
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ondisk::channel::{Channel, PackEntry, places};
 use ondisk::device::WriteAt;
 use ondisk::pack::Table;
+use ondisk::spans::packer;
 
 use super::local::{self, Found};
 use super::pieces::Pieces;
@@ -236,6 +237,9 @@ fn read_table(
     remote.read_exact(&mut bytes).map_err(|error| error.to_string())?;
     entry.table.check("table", &bytes).map_err(|_| "its table is damaged".to_owned())?;
     let table = Table::decode(&bytes, front.groups()).map_err(|error| error.to_string())?;
+    if let Some(wanted) = table.libzstd.filter(|wanted| *wanted != packer::version()) {
+        return Err(format!("it is for libzstd {wanted}, and {} is here", packer::version()));
+    }
     if table.release != channel.slot_manifest.sha256 || table.base != entry.base {
         return Err("its table is of another release".to_owned());
     }
