@@ -108,8 +108,8 @@ pub struct BuildArgs {
     /// Devices refuse updates with a lower number than the one they have committed
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub rollback_index: u32,
-    /// Compression of the root file system, and with zstd of kernel and initrd too
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = RootFormat::Lz4hc)]
+    /// Compression of the root file system; kernel and initrd are packed with zstd or lz4 like it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = RootFormat::Zstd)]
     pub root_format: RootFormat,
     /// Build again even when nothing changed
     #[arg(long)]
@@ -223,9 +223,9 @@ pub enum RootFormat {
     Plain,
     /// EROFS with lz4: fewer bytes to read at boot, quick to make
     Lz4,
-    /// EROFS with lz4 at high effort: read like lz4, smaller; updates by differences are small
+    /// EROFS with lz4 at high effort: read like lz4, smaller
     Lz4hc,
-    /// EROFS with zstd: smallest slot, fewest bytes to read at boot, large updates
+    /// EROFS with zstd: smallest slot, smallest updates, fewest bytes to read at boot
     Zstd,
 }
 
