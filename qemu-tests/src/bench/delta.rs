@@ -22,6 +22,7 @@ use builder::signer::Signer;
 use builder::{definitions, verbs};
 use ondisk::device::FileDevice;
 
+use super::follow::{self, Past};
 use super::process::measure;
 use super::table::{Goal, Row, Value};
 use crate::image::{self, variant_with};
@@ -29,15 +30,17 @@ use crate::workspace;
 
 /// How the root is stored.
 const FORMATS: [&str; 3] = ["plain", "lz4hc", "zstd"];
+/// What an image has unless told otherwise.
+const DEFAULT: &str = "zstd";
 /// The suites that a month of updates comes from.
 const NEWER: [&str; 2] = ["trixie-updates", "trixie-security"];
 const KERNEL: &str = "linux-image-";
-/// Of update.md, for a root that is stored plain.
+/// Of issue 7.
 const MONTH_GOAL: u64 = 1_000_000;
 const KERNEL_GOAL: u64 = 4_100_000;
 
 /// Builds both pairs in all formats and measures; files go to `scratch`.
-pub fn run(host: &Host<'_>, scratch: &Path, tools: &Tools<'_>) -> Result<Vec<Row>> {
+pub fn run(program: &Path, host: &Host<'_>, scratch: &Path, tools: &Tools<'_>) -> Result<Vec<Row>> {
     fs::create_dir_all(scratch).context(|| format!("cannot make {}", scratch.display()))?;
     let newer = Lock::read(&definitions::lock_path(&workspace()))?;
     let older = older_lock(host, scratch)?;
@@ -57,10 +60,18 @@ pub fn run(host: &Host<'_>, scratch: &Path, tools: &Tools<'_>) -> Result<Vec<Row
         rows.push(Row::new(format!("{format} root: slot"), megabytes(new.release.image.len())));
         let whole = new.release.bundle_bytes;
         rows.push(Row::new(format!("{format} root: all of it"), Value::Megabytes(whole)));
+        let mut past = Vec::new();
         for (name, lock, goal) in &pairs {
             let old = Image::build(name, 1, format, lock, scratch)?;
-            let goal = (format == "plain").then_some(*goal);
+            let goal = (format == DEFAULT).then_some(*goal);
             rows.extend(compare(&format!("{format} root, {name}"), &old, &new, goal, tools)?);
+            past.push((*name, old));
+        }
+        if format == DEFAULT {
+            let past: Vec<Past<'_>> = past.iter().map(|(name, image)| image.past(name)).collect();
+            let key = Signer::from(Key::load(&workspace().join("keys/development.secret"))?);
+            let new = (new.bundle.as_path(), &new.release);
+            rows.extend(follow::run(program, &past, new, key.trust(), scratch)?);
         }
     }
     Ok(rows)
@@ -95,6 +106,8 @@ fn older_lock(host: &Host<'_>, scratch: &Path) -> Result<Lock> {
 struct Image {
     release: Release,
     file: PathBuf,
+    bundle: PathBuf,
+    slot: PathBuf,
 }
 
 impl Image {
@@ -107,14 +120,19 @@ impl Image {
         });
         let key = Signer::from(Key::load(&workspace().join("keys/development.secret"))?);
         let failed = || format!("cannot read the slot of {variant}");
-        let slot =
-            File::open(outputs.join("slot.img")).and_then(FileDevice::new).context(failed)?;
+        let path = outputs.join("slot.img");
+        let slot = File::open(&path).and_then(FileDevice::new).context(failed)?;
         let target = scratch.join(format!("{variant}.bundle"));
         bundle::write(&target, &slot, &key, Settings::of(Profile::Release), |_| {})?;
         let release = Release::read(&target, key.trust())?;
         let file = scratch.join(format!("{variant}.img"));
         fs::write(&file, &release.image).context(|| format!("cannot write {}", file.display()))?;
-        Ok(Self { release, file })
+        Ok(Self { release, file, bundle: target, slot: path })
+    }
+
+    fn past<'a>(&'a self, name: &'a str) -> Past<'a> {
+        let Self { release, bundle, slot, .. } = self;
+        Past { name, bundle, slot, release }
     }
 }
 

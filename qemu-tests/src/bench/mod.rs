@@ -3,7 +3,7 @@
 //! Nothing here is a test: a figure holds for one machine at one time, and is worth something only
 //! beside another of the same run. Reading order: [`table`] → [`process`] → [`builds`] →
 //! [`writers`] → [`flash`] → [`peers`] → [`boot`] → [`host`] → [`engines`] →
-//! [`install`] → [`delta`].
+//! [`install`] → [`delta`] → [`follow`].
 
 pub mod boot;
 pub mod builds;
@@ -11,6 +11,7 @@ pub mod delta;
 pub mod directory;
 pub mod engines;
 pub mod flash;
+pub mod follow;
 pub mod host;
 pub mod idle;
 pub mod install;

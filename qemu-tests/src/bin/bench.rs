@@ -112,7 +112,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     if wanted(Part::Delta) {
         let scratch = scratch().join("delta");
-        rows.extend(with_host(|host| with_tools(|tools| delta::run(host, &scratch, tools)))?);
+        let program = workspace().join(&arguments.program);
+        rows.extend(with_host(|host| {
+            with_tools(|tools| delta::run(&program, host, &scratch, tools))
+        })?);
     }
     print!("{}", table(&rows));
     println!("\nLoad of this machine at the start {load}, at the end {}.", self::load());
