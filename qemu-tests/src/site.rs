@@ -265,7 +265,17 @@ pub fn transfer(
     channel: &Channel,
     disk: &mut Vec<u8>,
 ) -> Result<Transferred, Error<BeyondEnd>> {
-    transfer_until(Until::Staged, &trust(), web, channel, disk)
+    transfer_telling(web, channel, disk, &mut |_| {})
+}
+
+/// The same for who wants to know what it says of its progress.
+pub fn transfer_telling(
+    web: &dyn Web,
+    channel: &Channel,
+    disk: &mut Vec<u8>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Transferred, Error<BeyondEnd>> {
+    transfer_until(Until::Staged, &trust(), (web, channel), disk, tell)
 }
 
 /// Brings it and leaves it there.
@@ -274,7 +284,7 @@ pub fn download(
     channel: &Channel,
     disk: &mut Vec<u8>,
 ) -> Result<Transferred, Error<BeyondEnd>> {
-    transfer_until(Until::Written, &trust(), web, channel, disk)
+    transfer_until(Until::Written, &trust(), (web, channel), disk, &mut |_| {})
 }
 
 /// The same for a device with another trust root.
@@ -284,15 +294,15 @@ pub fn transfer_trusting(
     channel: &Channel,
     disk: &mut Vec<u8>,
 ) -> Result<Transferred, Error<BeyondEnd>> {
-    transfer_until(Until::Staged, trust, web, channel, disk)
+    transfer_until(Until::Staged, trust, (web, channel), disk, &mut |_| {})
 }
 
 fn transfer_until(
     until: Until,
     trust: &TrustRoot,
-    web: &dyn Web,
-    channel: &Channel,
+    (web, channel): (&dyn Web, &Channel),
     disk: &mut Vec<u8>,
+    tell: &mut dyn FnMut(&str),
 ) -> Result<Transferred, Error<BeyondEnd>> {
     let rules = Rules { board: BOARD, profile: manifest::Profile::Development, trust };
     let mut transfer = Transfer {
@@ -301,7 +311,10 @@ fn transfer_until(
         rate: None,
         until,
         rules: &rules,
-        say: &mut |line| eprintln!("    {line}"),
+        say: &mut |line| {
+            eprintln!("    {line}");
+            tell(line);
+        },
         progress: &mut |_| {},
         sleep: &mut |_: Duration| {},
     };

@@ -20,6 +20,9 @@ use crate::spans;
 
 /// Most bytes of content, of a window or a group.
 pub const MAX_CONTENT_BYTES: usize = 2 * 1024 * 1024;
+/// Most bytes of recipe and patch, unpacked: differences and insertions are as long as the content,
+/// parts and steps are few.
+pub const MAX_BYTES: usize = MAX_CONTENT_BYTES + 256 * 1024;
 
 const BLOCK: usize = 4096;
 const PART_BYTES: usize = 7;

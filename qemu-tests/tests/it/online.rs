@@ -14,7 +14,8 @@ use ondisk::channel::{self, Channel, State, places};
 use ondisk::digest::Digest;
 use ondisk::layout::Slot;
 use qemu_tests::site::{
-    BOARD, Server, Site, contents, download, fetch_channel, record, slot_of, transfer, trust,
+    BOARD, Server, Site, contents, download, fetch_channel, record, slot_of, transfer,
+    transfer_telling, trust,
 };
 
 /// Two releases, published one after the other, and a disk with the first one.
@@ -139,6 +140,51 @@ fn whatever_carrier_fails_the_next_one_brings_the_release() {
         transfer(&server, &setup.channel, &mut disk).unwrap();
         assert!(setup.holds_the_release(&disk), "{damaged:?}");
     }
+}
+
+#[test]
+fn differences_for_another_libzstd_are_not_taken() {
+    let setup = Setup::new();
+    let mut files = setup.site.files().unwrap();
+    let mut pack = files.remove(&setup.pack()).unwrap();
+    // The field behind the number of pieces (ondisk/src/pack.rs).
+    let version = u32::from_le_bytes(*pack[76..].first_chunk().unwrap());
+    assert_eq!(version, ondisk::spans::packer::version(), "the differences are of spans");
+    pack[76..80].copy_from_slice(&(version + 1).to_le_bytes());
+    let mut renamed = String::new();
+    let channel = setup
+        .site
+        .change(|fields| {
+            let entry = fields.packs.iter_mut().find(|pack| pack.base.is_some()).unwrap();
+            let length = usize::try_from(entry.table.length).unwrap();
+            entry.table.sha256 = Digest::of(&pack[..length]);
+            renamed = places::pack(&entry.table.sha256);
+        })
+        .unwrap();
+    files.insert(renamed, pack);
+    let mut disk = setup.disk.clone();
+    let done = transfer(&Server::good(files), &channel, &mut disk).unwrap();
+    assert!(setup.holds_the_release(&disk));
+    assert_eq!(done.carrier, "the pieces that are missing here");
+}
+
+#[test]
+fn a_running_system_that_reads_wrong_is_not_unpacked_for_differences() {
+    let setup = Setup::new();
+    let mut noticed = 0;
+    // All through what runs, past dm-verity.
+    for place in (0..1 << 20).step_by(40_000) {
+        let mut disk = setup.disk.clone();
+        let start = usize::try_from(qemu_tests::site::PLACE.slots.a.offset).unwrap();
+        disk[start + place] ^= 1;
+        let tell = &mut |line: &str| {
+            noticed += usize::from(line.contains("what runs is not what a patch is for"));
+        };
+        let done = transfer_telling(&setup.good(), &setup.channel, &mut disk, tell).unwrap();
+        assert!(setup.holds_the_release(&disk), "{place}");
+        assert_ne!(done.carrier, "the differences to the system that runs", "{place}");
+    }
+    assert!(noticed > 0, "no flip was in the way of a patch");
 }
 
 #[test]

@@ -30,10 +30,6 @@ pub struct Pieces<'a, 'r, 'm> {
     bytes: Vec<u8>,
 }
 
-/// Room for recipe and patch: differences and insertions are as long as the content of a group, and
-/// parts and steps are few.
-const PATCH_BYTES: usize = MAX_CONTENT_BYTES + 256 * 1024;
-
 impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
     /// Starts with the first group.
     pub fn new(plan: &'a Plan, remote: Remote<'r, 'm>, base: u64) -> Self {
@@ -87,7 +83,7 @@ impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
             Piece::Raw | Piece::Copy(_) => Ok(stored),
             Piece::Packed(frame) => self.unpack(&frame, &stored, wanted).map_err(Cause::Unpack),
             Piece::Patched { frame, block, blocks } => {
-                let patch = self.unpack(&frame, &stored, PATCH_BYTES).map_err(Cause::Unpack)?;
+                let patch = self.unpack(&frame, &stored, recipe::MAX_BYTES).map_err(Cause::Unpack)?;
                 let window = usize::try_from(u64::from(blocks) * BLOCK_BYTES).unwrap_or_default();
                 let old = read(self.base + u64::from(block) * BLOCK_BYTES, window)?;
                 self.patched(&patch, &old, group).map_err(Cause::Unpack)
