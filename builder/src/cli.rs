@@ -166,6 +166,21 @@ pub struct PublishArgs {
     /// How many of them install it at first, in percent; `iota release promote` lets in more
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = percent())]
     pub share: u8,
+    /// Let in more of them evenly, until it is all after so many hours by the devices' clocks
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub over: Option<u16>,
+    /// Have devices restart into it at once, whatever hours their owners want for that
+    #[arg(long)]
+    pub critical: bool,
+    /// Offer it to devices that run a system of this rollback index or above, to no others
+    #[arg(long, value_name = "N")]
+    pub needs: Option<u64>,
+    /// Bring those others there by this channel
+    #[arg(long, value_name = "NAME", requires = "needs")]
+    pub through: Option<String>,
+    /// A line about what is new, for `iota update check` and `iota status`; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub note: Vec<String>,
     /// From how many of the releases before there is a small way to this one
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = few())]
     pub bases: u8,
@@ -193,6 +208,9 @@ pub enum ReleaseVerb {
         /// How many of all devices, in percent
         #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = percent())]
         share: u8,
+        /// Let in the rest evenly, until it is all after so many hours by the devices' clocks
+        #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u16).range(1..))]
+        over: Option<u16>,
     },
     /// Let no more devices install it for now
     Pause(ChannelArgs),

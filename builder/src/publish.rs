@@ -18,7 +18,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use ondisk::bundle::Blob;
-use ondisk::channel::{self, ALL, Channel, Fields, PackEntry, State, places};
+use ondisk::channel::{self, ALL, Channel, Conditions, Fields, PackEntry, State, places};
 use ondisk::digest::Digest;
 use ondisk::envelope::Role;
 use ondisk::trust_root::{Quorum, TrustRoot};
@@ -92,6 +92,8 @@ pub struct Offer<'a> {
     pub bases: usize,
     /// What the publisher's clock says, in seconds since 1970.
     pub now_s: u64,
+    /// What it asks of devices, and says to people.
+    pub conditions: &'a Conditions,
 }
 
 /// Publishes the release of a bundle; what the channel says now.
@@ -145,6 +147,7 @@ pub fn publish(
         slot_manifest: new.slot_manifest,
         front_bytes: new.front_bytes,
         bundle_bytes: new.bundle_bytes,
+        conditions: offer.conditions.clone(),
         packs,
     };
     put_trust_roots(directory, roots)?;

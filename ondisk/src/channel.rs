@@ -21,8 +21,10 @@
 //! manifest, which a release key signs: a channel can offer a release or withhold it, and say how
 //! to carry it more cheaply, but not make one. `front` is where the bundle's stream starts.
 //!
+//! Between the bundle and the packs there may be [`conditions`].
+//!
 //! A device takes no channel whose sequence is below one that it has seen. It needs no clock:
-//! `issued` is only shown.
+//! `issued` is only shown, and what a share rises to by the clock is what a device waits for.
 use alloc::borrow::ToOwned as _;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
@@ -34,8 +36,10 @@ use crate::envelope::{self, Envelope, Role, Signers};
 use crate::manifest::{MAX_BOARD_BYTES, MAX_VERSION_BYTES};
 use crate::trust_root::TrustRoot;
 
+pub mod conditions;
 mod error;
 
+pub use conditions::{Conditions, Needs};
 pub use error::Error;
 
 /// Longest file.
@@ -108,6 +112,8 @@ pub struct Fields {
     pub front_bytes: u64,
     /// Number of bytes of the bundle.
     pub bundle_bytes: u64,
+    /// What it asks of devices, and says to people.
+    pub conditions: Conditions,
     /// Cheaper ways to carry it.
     pub packs: Vec<PackEntry>,
 }
@@ -132,17 +138,23 @@ impl Fields {
         line(format_args!("slot-manifest {}", self.slot_manifest));
         line(format_args!("front length={}", self.front_bytes));
         line(format_args!("bundle length={}", self.bundle_bytes));
+        text.push_str(&self.conditions.to_string());
         for PackEntry { base, table: Blob { length: table, sha256 }, length } in &self.packs {
             let base = base.map_or_else(|| "none".to_owned(), |base| base.to_string());
-            line(format_args!(
-                "pack base={base} table-length={table} table-sha256={sha256} length={length}"
+            text.push_str(&alloc::format!(
+                "pack base={base} table-length={table} table-sha256={sha256} length={length}\n"
             ));
         }
         text
     }
 
+    /// How many of [`ALL`] devices are to install it at a time, in seconds since 1970.
+    pub fn share_at(&self, now_s: u64) -> u32 {
+        self.conditions.share_at(self.share, self.issued_s, now_s)
+    }
+
     fn decode(text: &str) -> Result<Self, Error> {
-        let mut lines = text.lines();
+        let mut lines = text.lines().peekable();
         let mut value = |name: &'static str| {
             lines.next().and_then(|line| line.strip_prefix(name)).ok_or(Error::Line(name))
         };
@@ -173,6 +185,7 @@ impl Fields {
             slot_manifest: slot_manifest.ok_or(Error::Value("slot-manifest"))?,
             front_bytes: number(front, "front")?,
             bundle_bytes: number(bundle, "bundle")?,
+            conditions: Conditions::read(&mut lines)?,
             packs: lines.map(read_pack).collect::<Result<_, _>>()?,
         };
         if fields.encode() == text { Ok(fields) } else { Err(Error::NotCanonical) }
@@ -239,6 +252,7 @@ impl Channel {
         if fields.share > ALL {
             return Err(Error::Value("share"));
         }
+        fields.conditions.check(&fields.name)?;
         let most_front = bundle::MAX_SLOT_MANIFEST_BYTES.saturating_add(bundle::MAX_INDEX_BYTES);
         limit("slot manifest", fields.slot_manifest.length, bundle::MAX_SLOT_MANIFEST_BYTES)?;
         limit("front", fields.front_bytes, most_front.saturating_add(4096))?;
@@ -265,9 +279,16 @@ impl Channel {
     /// Whether a device is among those that install the release.
     ///
     /// The order of devices is another one for each release, so that not always the same ones are
-    /// first; it needs no clock and no server that counts.
-    pub fn admits(&self, machine_id: &str) -> bool {
-        self.state == State::Open && wave(&self.slot_manifest.sha256, machine_id) < self.share
+    /// first; it needs no server that counts, and a clock only for a share that rises by itself.
+    pub fn admits(&self, machine_id: &str, now_s: u64) -> bool {
+        let wave = wave(&self.slot_manifest.sha256, machine_id);
+        self.state == State::Open && wave < self.share_at(now_s)
+    }
+
+    /// Whether a system of this rollback index can be followed by the release.
+    pub fn follows(&self, rollback_index: u64) -> bool {
+        let needs = self.conditions.needs.as_ref();
+        needs.is_none_or(|needs| rollback_index >= needs.rollback_index)
     }
 }
 

@@ -21,7 +21,7 @@ use builder::slot::{self, Compressed, Contents};
 use builder::tree::{Content, Node, Tree, TreePath};
 use builder::{bundle, error};
 use ondisk::boot_record::{self, Copies, Copy, Entry, Record, Sequence, State, Version};
-use ondisk::channel::{ALL, Channel, Fields};
+use ondisk::channel::{ALL, Channel, Conditions, Fields};
 use ondisk::device::{BeyondEnd, FileDevice, ReadAt as _};
 use ondisk::digest::Digest;
 use ondisk::layout::{self, Extent, PerSlot, RECORD_PARTITION_BYTES, Slot};
@@ -127,8 +127,18 @@ impl Site {
 
     /// Publishes a release in channel `stable`.
     pub fn publish(&self, number: u8) -> error::Result<Channel> {
+        self.publish_in("stable", number, &Conditions::default())
+    }
+
+    /// Publishes a release in a channel, on conditions.
+    pub fn publish_in(
+        &self,
+        channel: &str,
+        number: u8,
+        conditions: &Conditions,
+    ) -> error::Result<Channel> {
         let site = self.path();
-        let offer = Offer { site: &site, channel: "stable", share: ALL, bases: 3, now_s: 1 };
+        let offer = Offer { site: &site, channel, share: ALL, bases: 3, now_s: 1, conditions };
         publish::publish(&self.bundle(number)?, &offer, &self.signer, &Progress::quiet())
     }
 

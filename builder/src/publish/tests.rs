@@ -31,8 +31,14 @@ impl Setup {
 
     fn publish(&self, changed: u8, bases: usize) -> Result<Channel> {
         let site = self.site();
-        let offer =
-            Offer { site: &site, channel: "stable", share: ALL, bases, now_s: 1_764_341_000 };
+        let offer = Offer {
+            site: &site,
+            channel: "stable",
+            share: ALL,
+            bases,
+            now_s: 1_764_341_000,
+            conditions: &Conditions::default(),
+        };
         publish(&self.bundle(changed), &offer, &signer(1), &Progress::quiet())
     }
 
@@ -158,7 +164,14 @@ fn what_devices_would_refuse_is_not_published() {
     let site = setup.site();
     let before = fs::read(site.join("channels/stable/test-board")).unwrap();
     let refused = |bundle: &Path, channel: &str, key: &Signer| {
-        let offer = Offer { site: &site, channel, share: ALL, bases: 1, now_s: 1 };
+        let offer = Offer {
+            site: &site,
+            channel,
+            share: ALL,
+            bases: 1,
+            now_s: 1,
+            conditions: &Conditions::default(),
+        };
         let error = publish(bundle, &offer, key, &Progress::quiet()).unwrap_err();
         assert_eq!(fs::read(site.join("channels/stable/test-board")).unwrap(), before);
         error.chain()

@@ -1,9 +1,10 @@
 //! `iota publish` and `iota release`: what devices find when they look for an update.
 
-use ondisk::channel::{ALL, Channel, Fields, State};
+use ondisk::channel::conditions::{MAX_NOTE_BYTES, MAX_NOTES, is_note};
+use ondisk::channel::{ALL, Channel, Conditions, Fields, Needs, State};
 
 use crate::cli::{ChannelArgs, ChannelSigning, Common, Place, PublishArgs, ReleaseVerb};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::now_s;
 use crate::host::progress::{Progress, megabytes};
 use crate::host::store::Store;
@@ -20,13 +21,25 @@ pub fn run(arguments: &PublishArgs, common: &Common) -> Result<()> {
     let progress = Progress::new(common.quiet);
     let name = arguments.place.to.channel(arguments.channel.as_deref())?;
     let signer = signer(&arguments.signing, common)?;
+    let now_s = now_s();
+    let conditions = Conditions {
+        open_by_s: open_by_s(now_s, arguments.over),
+        critical: arguments.critical,
+        needs: arguments.needs.map(|rollback_index| {
+            let through = arguments.through.clone();
+            Needs { rollback_index, through }
+        }),
+        notes: arguments.note.clone(),
+    };
+    check_notes(&conditions.notes)?;
     let channel = at(&arguments.place, common, &progress, |site| {
         let offer = Offer {
             site,
             channel: &name,
             share: share(arguments.share),
             bases: arguments.bases.into(),
-            now_s: now_s(),
+            now_s,
+            conditions: &conditions,
         };
         publish::publish(&arguments.bundle, &offer, &signer, &progress)
     })?;
@@ -45,15 +58,22 @@ pub fn run(arguments: &PublishArgs, common: &Common) -> Result<()> {
 /// Changes what a channel says.
 pub fn change(verb: &ReleaseVerb, common: &Common) -> Result<()> {
     let (arguments, state, wanted) = match verb {
-        ReleaseVerb::Promote { channel, share } => (channel, State::Open, Some(*share)),
+        ReleaseVerb::Promote { channel, share, over } => {
+            (channel, State::Open, Some((*share, *over)))
+        }
         ReleaseVerb::Pause(channel) => (channel, State::Paused, None),
         ReleaseVerb::Withdraw(channel) => (channel, State::Withdrawn, None),
     };
     let ChannelArgs { place, board, channel, signing } = arguments;
     let apply = |fields: &mut Fields| {
-        fields.state = state;
-        fields.share = wanted.map_or(fields.share, share);
+        // What has been reached by the clock stays reached.
+        fields.share = fields.share_at(now_s());
         fields.issued_s = now_s();
+        fields.state = state;
+        if let Some((percent, over)) = wanted {
+            fields.share = share(percent);
+            fields.conditions.open_by_s = open_by_s(fields.issued_s, over);
+        }
     };
     let progress = Progress::new(common.quiet);
     let name = place.to.channel(channel.as_deref())?;
@@ -90,11 +110,31 @@ fn at(
 fn line(channel: &Channel) -> String {
     let Fields { name, board, sequence, version, .. } = &**channel;
     let who = match channel.state {
-        State::Open => format!("{} % of the devices install it", percent(channel.share)),
+        State::Open => {
+            let more = channel.conditions.open_by_s.map_or("", |_| " and more by the hour");
+            format!("{} % of the devices{more} install it", percent(channel.share))
+        }
         State::Paused => "paused: no device installs it for now".to_owned(),
         State::Withdrawn => "withdrawn: no device installs it".to_owned(),
     };
     format!("channel {name} of {board}, number {sequence}: {version}; {who}")
+}
+
+/// When a release is open to all that is opened over so many hours.
+fn open_by_s(now_s: u64, hours: Option<u16>) -> Option<u64> {
+    hours.map(|hours| now_s + u64::from(hours) * 3600)
+}
+
+fn check_notes(notes: &[String]) -> Result<()> {
+    match notes.iter().find(|note| !is_note(note)) {
+        Some(note) => Err(Error::new(format!("--note {note:?} is no line of a note")).hint(
+            format!("a note is one line of at most {MAX_NOTE_BYTES} bytes; --note may be repeated"),
+        )),
+        None if notes.len() > MAX_NOTES => {
+            Err(Error::new(format!("{} notes, there may be {MAX_NOTES}", notes.len())))
+        }
+        None => Ok(()),
+    }
 }
 
 fn share(percent: u8) -> u32 {

@@ -23,6 +23,7 @@ fn sample() -> Fields {
         slot_manifest: blob(b"a slot manifest", 1402),
         front_bytes: 98_304,
         bundle_bytes: 48_412_345,
+        conditions: Conditions::default(),
         packs: vec![
             PackEntry { base: None, table: blob(b"table", 9213), length: 61_234_567 },
             PackEntry { base, table: blob(b"other table", 12_345), length: 812_345 },
@@ -126,7 +127,7 @@ fn a_share_admits_that_part_of_the_devices_and_another_part_for_another_release(
         let mut fields = Fields { share, ..sample() };
         fields.slot_manifest.sha256 = Digest::of(release);
         let channel = Channel::new(fields).expect("a good channel");
-        (0..1000).filter(|number| channel.admits(&alloc::format!("{number:032x}"))).collect()
+        (0..1000).filter(|number| channel.admits(&alloc::format!("{number:032x}"), 0)).collect()
     };
     assert_eq!(admitted(ALL, b"one").len(), 1000);
     assert_eq!(admitted(0, b"one").len(), 0);
@@ -143,7 +144,7 @@ fn a_share_admits_that_part_of_the_devices_and_another_part_for_another_release(
 fn what_is_paused_or_withdrawn_admits_nobody() {
     for state in [State::Paused, State::Withdrawn] {
         let channel = Channel::new(Fields { state, ..sample() }).expect("a good channel");
-        assert!(!channel.admits("0123456789abcdef0123456789abcdef"), "{state}");
+        assert!(!channel.admits("0123456789abcdef0123456789abcdef", u64::MAX), "{state}");
     }
 }
 
@@ -154,4 +155,80 @@ fn a_pack_is_found_by_its_base() {
     assert_eq!(length(None), Some(61_234_567));
     assert_eq!(length(Some(&Digest::of(b"the release before"))), Some(812_345));
     assert_eq!(length(Some(&Digest::of(b"another"))), None);
+}
+
+fn with_conditions() -> Fields {
+    let needs = Some(Needs { rollback_index: 2, through: Some("stable-2".to_owned()) });
+    let notes = vec!["Closes a hole.".to_owned(), "Starts sooner.".to_owned()];
+    let open_by_s = Some(1_764_427_400);
+    let conditions = Conditions { open_by_s, critical: true, needs, notes };
+    Fields { conditions, ..sample() }
+}
+
+#[test]
+fn conditions_stand_between_bundle_and_packs_and_are_read_back() {
+    let text = with_conditions().encode();
+    let (_, behind) = text.split_once("bundle length=48412345\n").expect("the line before");
+    let (lines, _) = behind.split_once("pack base=none").expect("the line behind");
+    expect![[r#"
+        open-by 1764427400
+        critical
+        needs rollback-index=2 through=stable-2
+        note Closes a hole.
+        note Starts sooner.
+    "#]]
+    .assert_eq(lines);
+    let file = file_of(text.as_bytes(), Role::CHANNEL);
+    assert_eq!(open(&file).as_deref(), Ok(&with_conditions()));
+}
+
+#[test]
+fn conditions_with_one_thing_changed_are_refused() {
+    let check = |from: &str, to: &str, expected: &str| {
+        let text = with_conditions().encode();
+        assert!(text.contains(from), "{from:?} is not there");
+        let file = file_of(text.replacen(from, to, 1).as_bytes(), Role::CHANNEL);
+        assert_eq!(open(&file).expect_err(expected).to_string(), expected);
+    };
+    check("open-by 1", "open-by +1", "not in canonical form");
+    check("open-by 1764427400", "open-by tomorrow", "cannot read the value of \"open-by\"");
+    check("critical", "critical indeed", "not in canonical form");
+    check("critical\n", "critical\ncritical\n", "no line \"pack\" where it should be");
+    check("rollback-index=2 ", "rollback-index=02 ", "not in canonical form");
+    check("needs rollback-index=", "needs index=", "cannot read the value of \"needs\"");
+    check("through=stable-2", "through=stable", "cannot read the value of \"needs\"");
+    check("through=stable-2", "through=../x", "cannot read the value of \"needs\"");
+    check("note Starts", "note  Starts", "cannot read the value of \"note\"");
+    check("note Starts sooner.", "note \u{1b}[2J", "cannot read the value of \"note\"");
+    check("note Starts sooner.", "note ", "cannot read the value of \"note\"");
+    let long = alloc::format!("note {}", "x".repeat(161));
+    check("note Starts sooner.", &long, "cannot read the value of \"note\"");
+    let many = "note more\n".repeat(15) + "note Starts";
+    check("note Starts", &many, "cannot read the value of \"note\"");
+}
+
+#[test]
+fn a_share_rises_evenly_until_all_devices_are_in_it() {
+    let share_at = |share, open_by_s, now_s| {
+        let conditions = Conditions { open_by_s, ..Conditions::default() };
+        let fields = Fields { share, issued_s: 1000, conditions, ..sample() };
+        Channel::new(fields).expect("a good channel").share_at(now_s)
+    };
+    let tenth = ALL / 10;
+    assert_eq!(share_at(tenth, None, u64::MAX), tenth);
+    // A clock that is behind lets nobody in too soon.
+    assert_eq!([0, 999, 1000].map(|now| share_at(tenth, Some(2000), now)), [tenth; 3]);
+    assert_eq!(share_at(tenth, Some(2000), 1500), tenth + (ALL - tenth) / 2);
+    assert_eq!([2000, 2001, u64::MAX].map(|now| share_at(tenth, Some(2000), now)), [ALL; 3]);
+    // Open at once, or before it was signed: then the share stays what it is.
+    assert_eq!(share_at(tenth, Some(1000), 1000), ALL);
+    assert_eq!(share_at(tenth, Some(999), 5000), tenth);
+    assert_eq!(share_at(0, Some(u64::MAX), 1 << 40), 0);
+}
+
+#[test]
+fn a_release_follows_systems_of_its_index_or_above() {
+    let channel = Channel::new(with_conditions()).expect("a good channel");
+    assert_eq!([0, 1, 2, 3].map(|index| channel.follows(index)), [false, false, true, true]);
+    assert!(Channel::new(sample()).expect("a good channel").follows(0));
 }

@@ -1,6 +1,6 @@
 //! The parsers of what a server sends.
 use ondisk::bundle::Group;
-use ondisk::channel::{self, ALL, Channel, Fields, PackEntry, State, places};
+use ondisk::channel::{self, ALL, Channel, Conditions, Fields, Needs, PackEntry, State, places};
 use ondisk::digest::Digest;
 use ondisk::envelope::Role;
 use ondisk::pack::patch::{self, Step};
@@ -13,7 +13,7 @@ use crate::sim::fixture::signed_here;
 
 pub(super) fn channel_seeds() -> Vec<Vec<u8>> {
     let blob = |length| ondisk::bundle::Blob { length, sha256: Digest::of(b"a blob") };
-    let fields = |packs, state| Fields {
+    let fields = |packs, state, conditions| Fields {
         name: "stable".to_owned(),
         board: "generic-aarch64".to_owned(),
         sequence: 7,
@@ -25,11 +25,15 @@ pub(super) fn channel_seeds() -> Vec<Vec<u8>> {
         slot_manifest: blob(1402),
         front_bytes: 98_304,
         bundle_bytes: 48_412_345,
+        conditions,
         packs,
     };
     let pack = |base| PackEntry { base, table: blob(9213), length: 61_234_567 };
     let packs = vec![pack(None), pack(Some(Digest::of(b"a base")))];
-    [fields(Vec::new(), State::Paused), fields(packs, State::Open)]
+    let needs = Some(Needs { rollback_index: 2, through: Some("stable-2".to_owned()) });
+    let notes = vec!["Closes a hole.".to_owned(), "Starts sooner.".to_owned()];
+    let all = Conditions { open_by_s: Some(1_764_427_400), critical: true, needs, notes };
+    [fields(Vec::new(), State::Paused, all), fields(packs, State::Open, Conditions::default())]
         .map(|fields| fields.encode().into_bytes())
         .to_vec()
 }
@@ -47,6 +51,9 @@ pub(super) fn channel(input: &[u8]) -> String {
     assert_eq!(channel.encode().as_bytes(), input, "there is a second way to write it");
     let path = places::channel(&channel.name, &channel.board);
     assert!(!path.contains("..") && path.matches('/').count() == 2, "{path}");
+    let notes = &channel.conditions.notes;
+    assert!(!notes.iter().any(|note| note.chars().any(char::is_control)), "{notes:?}");
+    assert!((channel.share..=ALL).contains(&channel.share_at(1_764_400_000)));
     assert!(channel.front_bytes <= channel.bundle_bytes);
     assert!(channel.packs.iter().all(|pack| pack.table.length <= pack.length));
     assert!(Channel::new(Fields::clone(&channel)).is_ok());

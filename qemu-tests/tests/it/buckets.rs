@@ -16,7 +16,7 @@ use builder::publish::bucket::Bucket;
 use builder::publish::{self, Offer, Site as _};
 use builder::s3::{Access, Client, Object, PART_BYTES, Place};
 use ondisk::boot_record::State as SlotState;
-use ondisk::channel::{ALL, Channel, Fields, State, places};
+use ondisk::channel::{ALL, Channel, Conditions, Fields, State, places};
 use ondisk::digest::Digest;
 use ondisk::layout::Slot;
 use qemu_tests::site::{BOARD, Site, contents, fetch_channel, noise, record, slot_of, transfer};
@@ -50,7 +50,14 @@ impl Publisher {
     fn publish(&self, number: u8) -> Result<Channel> {
         let bundle = self.site.bundle(number)?;
         self.with(|site| {
-            let offer = Offer { site, channel: "stable", share: ALL / 10, bases: 3, now_s: 1 };
+            let offer = Offer {
+                site,
+                channel: "stable",
+                share: ALL / 10,
+                bases: 3,
+                now_s: 1,
+                conditions: &Conditions::default(),
+            };
             publish::publish(&bundle, &offer, &self.site.signer, &Progress::quiet())
         })
     }

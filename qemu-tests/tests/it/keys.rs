@@ -17,7 +17,7 @@ use builder::sign::{Key, Profile};
 use builder::signer::Signer;
 use builder::trust_roots::{self, Signed, TrustRoots};
 use ondisk::boot_record::State as SlotState;
-use ondisk::channel::{ALL, State, places};
+use ondisk::channel::{ALL, Conditions, State, places};
 use ondisk::keyring::Keyring;
 use ondisk::layout::Slot;
 use ondisk::manifest::{self, Unverified};
@@ -122,10 +122,12 @@ impl Device {
             machine_id: "0123456789abcdef0123456789abcdef",
             trust: &answer.root,
             running: None,
+            running_index: 0,
             other: None,
             other_state: SlotState::Empty,
             failed: None,
             seen: answer.seen,
+            now_s: 0,
         };
         let verdict = Verdict::of(&answer.channel, &facts);
         Ok((answer, verdict))
@@ -309,7 +311,14 @@ fn a_revoked_release_is_not_installed_again() {
     publisher.signs_with(&[4, 5]);
     let path = publisher.site.path().join(places::bundle(&bad.slot_manifest.sha256));
     let site = publisher.site.path();
-    let offer = Offer { site: &site, channel: "stable", share: ALL, bases: 0, now_s: 1 };
+    let offer = Offer {
+        site: &site,
+        channel: "stable",
+        share: ALL,
+        bases: 0,
+        now_s: 1,
+        conditions: &Conditions::default(),
+    };
     let again = publish::publish(&path, &offer, &publisher.site.signer, &Progress::quiet());
     assert!(again.unwrap_err().chain().contains("2.0 is revoked by trust root 2"));
     publisher.site.change(|fields| fields.state = State::Open).unwrap();

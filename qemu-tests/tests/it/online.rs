@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use agent::apply::{Cause, Left};
 use agent::online::offer::{Device, Verdict};
-use agent::online::web::Trouble;
+use agent::online::session::{Places, ask_through};
+use agent::online::web::{Trouble, Web};
 use ondisk::boot_record::State as SlotState;
-use ondisk::channel::{self, Channel, State, places};
+use ondisk::channel::{self, Channel, Conditions, Needs, State, places};
 use ondisk::digest::Digest;
 use ondisk::layout::Slot;
 use qemu_tests::site::{
@@ -417,6 +418,43 @@ fn a_release_below_the_floor_is_refused_before_the_first_write() {
     assert!(disk == before, "something was written");
 }
 
+/// Asks as a device of this rollback index does.
+fn ask_as(site: &Site, running_index: u64) -> Result<Channel, String> {
+    let kept = tempfile::tempdir().unwrap();
+    let file = |name| kept.path().join(name);
+    let (seen, signed_time) = (file("seen"), file("signed-time"));
+    let places = Places { seen, signed_time, trust_roots: file("roots"), ..Places::default() };
+    let server = |_: &str| {
+        let server: Box<dyn Web> = Box::new(Server::good(site.files().unwrap()));
+        Ok(server)
+    };
+    let known = (trust(), running_index);
+    ask_through(&server, (BOARD, "stable"), known, &places, &mut |_| {})
+        .map(|(answer, _)| answer.channel)
+}
+
+#[test]
+fn an_old_device_comes_to_a_release_through_the_channels_that_lead_there() {
+    let site = Site::new().unwrap();
+    let needs = |rollback_index, through: &str| Conditions {
+        needs: Some(Needs { rollback_index, through: Some(through.to_owned()) }),
+        ..Conditions::default()
+    };
+    site.publish_in("to-2", 2, &Conditions::default()).unwrap();
+    site.publish_in("to-4", 4, &needs(2, "to-2")).unwrap();
+    site.publish_in("stable", 6, &needs(4, "to-4")).unwrap();
+    for (running, version) in [(1, "2.0"), (2, "4.0"), (3, "4.0"), (4, "6.0"), (9, "6.0")] {
+        assert_eq!(ask_as(&site, running).unwrap().version, version, "from {running}");
+    }
+    // One that leads back, and one that is not there.
+    site.publish_in("to-2", 2, &needs(2, "to-4")).unwrap();
+    let round = ask_as(&site, 1).unwrap_err();
+    assert_eq!(round, "channel stable: 8 others lead to it, and none ends");
+    assert_eq!(ask_as(&site, 4).unwrap().version, "6.0");
+    site.publish_in("to-2", 2, &needs(2, "gone")).unwrap();
+    assert!(ask_as(&site, 1).unwrap_err().starts_with("channel gone: "));
+}
+
 #[test]
 fn what_a_device_does_follows_from_the_channel_and_what_it_runs() {
     let setup = Setup::new();
@@ -427,10 +465,12 @@ fn what_a_device_does_follows_from_the_channel_and_what_it_runs() {
         machine_id: "0123456789abcdef0123456789abcdef",
         trust: &trust,
         running: Some(Digest::of(b"another system")),
+        running_index: 1,
         other: None,
         other_state: SlotState::Empty,
         failed: None,
         seen,
+        now_s: 1_000_000,
     };
     let staged = SlotState::Unproven { tries: 3 };
     let open = &setup.channel;
@@ -438,6 +478,12 @@ fn what_a_device_does_follows_from_the_channel_and_what_it_runs() {
     let paused = changed(|fields| fields.state = State::Paused);
     let withdrawn = changed(|fields| fields.state = State::Withdrawn);
     let nobody = changed(|fields| (fields.state, fields.share) = (State::Open, 0));
+    let by_the_clock = changed(|fields| fields.conditions.open_by_s = Some(1_000_000));
+    let newer_ones = changed(|fields| {
+        fields.conditions.open_by_s = None;
+        fields.share = channel::ALL;
+        fields.conditions.needs = Some(Needs { rollback_index: 2, through: None });
+    });
     for (channel, device, verdict) in [
         (open, device(0), Verdict::Install),
         (open, device(2), Verdict::Install),
@@ -457,6 +503,11 @@ fn what_a_device_does_follows_from_the_channel_and_what_it_runs() {
             Verdict::Withdrawn,
         ),
         (&nobody, device(2), Verdict::NotYet),
+        (&by_the_clock, device(2), Verdict::Install),
+        (&by_the_clock, Device { now_s: 999_000, ..device(2) }, Verdict::Install),
+        (&by_the_clock, Device { now_s: 2, ..device(2) }, Verdict::NotYet),
+        (&newer_ones, device(2), Verdict::NeedsAnother),
+        (&newer_ones, Device { running_index: 2, ..device(2) }, Verdict::Install),
     ] {
         assert_eq!(Verdict::of(channel, &device), verdict, "{device:?}");
     }

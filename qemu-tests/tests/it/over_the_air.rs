@@ -16,7 +16,7 @@ use builder::registry::Client;
 use builder::sign::{Key, Profile};
 use builder::signer::Signer;
 use builder::trust_roots::{self, Signed, TrustRoots};
-use ondisk::channel::{ALL, Channel};
+use ondisk::channel::{ALL, Channel, Conditions};
 use ondisk::keyring::Keyring;
 use ondisk::trust_root::{Quorum, TrustRoot};
 use qemu_tests::disk::Disk;
@@ -50,7 +50,14 @@ fn publish(site: &dyn Site, outputs: &Path, bases: usize) -> Channel {
 }
 
 fn publish_as(signer: &Signer, site: &dyn Site, outputs: &Path, bases: usize) -> Channel {
-    let offer = Offer { site, channel: "stable", share: ALL, bases, now_s: SIGNED_S };
+    let offer = Offer {
+        site,
+        channel: "stable",
+        share: ALL,
+        bases,
+        now_s: SIGNED_S,
+        conditions: &Conditions::default(),
+    };
     let bundle = outputs.join("update.bundle");
     publish::publish(&bundle, &offer, signer, &Progress::new(false)).unwrap()
 }

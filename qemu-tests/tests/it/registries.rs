@@ -20,7 +20,7 @@ use builder::publish::{self, Offer};
 use builder::registry::{Client, Descriptor, MANIFEST_TYPE, Manifest};
 use config::registry::Repository;
 use ondisk::boot_record::State as SlotState;
-use ondisk::channel::{ALL, Channel, State, places};
+use ondisk::channel::{ALL, Channel, Conditions, State, places};
 use ondisk::digest::Digest;
 use ondisk::layout::Slot;
 use qemu_tests::registry_server::{LOGIN, RegistryServer};
@@ -55,7 +55,14 @@ impl Publisher {
     fn publish(&self, place: &Repository, number: u8) -> Result<Channel> {
         let bundle = self.site.bundle(number)?;
         self.with(place, |site| {
-            let offer = Offer { site, channel: "stable", share: ALL, bases: 3, now_s: 1 };
+            let offer = Offer {
+                site,
+                channel: "stable",
+                share: ALL,
+                bases: 3,
+                now_s: 1,
+                conditions: &Conditions::default(),
+            };
             publish::publish(&bundle, &offer, &self.site.signer, &Progress::quiet())
         })
     }

@@ -143,6 +143,12 @@ impl Status {
         }
         if let Some(update) = &self.update {
             let _ = writeln!(text, "update     {}", update.line());
+            if matches!(update.verdict.as_str(), "install" | "staged") {
+                let critical = update.critical.then_some("critical: it is started without a wait");
+                for line in critical.into_iter().chain(update.notes.iter().map(String::as_str)) {
+                    let _ = writeln!(text, "           {line}");
+                }
+            }
             if let Some(hint) = &update.hint {
                 let _ = writeln!(text, "           hint: {hint}");
             }

@@ -65,8 +65,8 @@ pub fn follow(places: &Places, world: &mut dyn World) -> Result<(), String> {
         let begin = Instant::now();
         while begin.elapsed().as_secs() < wait_s {
             thread::sleep(TICK.min(Duration::from_secs(wait_s)));
-            if let Some(update) = waiting(places)
-                && is_time(&update, now_s())
+            if let Some((update, critical)) = waiting(places)
+                && (critical || is_time(&update, now_s()))
             {
                 world.say("update: restarts into what is installed");
                 world.run(&["reboot"]);
@@ -110,11 +110,13 @@ fn one_round(places: &Places, update: &Update, world: &mut dyn World) -> bool {
     code != 2
 }
 
-/// The owner's wishes, if an update waits for a restart that the device makes by itself.
-fn waiting(places: &Places) -> Option<Update> {
-    let staged = Report::read(&places.report).is_some_and(|report| report.verdict == "staged");
-    let update = staged.then(|| places.update().ok()).flatten()?;
-    (update.source().is_some() && update.automatic() == Automatic::Install).then_some(update)
+/// The owner's wishes, if an update waits for a restart that the device makes by itself, and whether
+/// it is one that does not wait for the owner's hours.
+fn waiting(places: &Places) -> Option<(Update, bool)> {
+    let report = Report::read(&places.report).filter(|report| report.verdict == "staged")?;
+    let update = places.update().ok()?;
+    let by_itself = update.source().is_some() && update.automatic() == Automatic::Install;
+    by_itself.then_some((update, report.critical))
 }
 
 fn is_time(update: &Update, now_s: u64) -> bool {

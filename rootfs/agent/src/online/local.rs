@@ -29,6 +29,12 @@ pub fn release<D: ReadAt>(disk: &D, slot: Extent) -> Option<Digest> {
     Some(Digest::of(&exact))
 }
 
+/// Rollback index of the system in a slot, as its manifest has it, whoever signed that.
+pub fn rollback_index<D: ReadAt>(disk: &D, slot: Extent) -> Option<u64> {
+    let area = manifest_area(disk, slot)?;
+    Some(Unverified::parse(&area).ok()?.fields_unverified().ok()?.rollback_index)
+}
+
 fn manifest_area<D: ReadAt>(disk: &D, slot: Extent) -> Option<Vec<u8>> {
     let area = layout::manifest_area_of(slot)?;
     let mut bytes = vec![0; usize::try_from(area.length).ok()?];

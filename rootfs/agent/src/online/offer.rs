@@ -21,6 +21,8 @@ pub struct Device<'a> {
     pub trust: &'a TrustRoot,
     /// The system that runs.
     pub running: Option<Digest>,
+    /// Its rollback index.
+    pub running_index: u64,
     /// The system in the other slot.
     pub other: Option<Digest>,
     /// What the record says about that slot.
@@ -29,6 +31,8 @@ pub struct Device<'a> {
     pub failed: Option<&'a str>,
     /// The number of the channel that was seen last.
     pub seen: u64,
+    /// What its clock says, in seconds since 1970.
+    pub now_s: u64,
 }
 
 /// What there is to do.
@@ -44,6 +48,8 @@ pub enum Verdict {
     Failed,
     /// Other devices come first.
     NotYet,
+    /// It can only follow a newer system than the one that runs.
+    NeedsAnother,
     /// The publisher has paused it.
     Paused,
     /// The publisher has taken it back.
@@ -67,7 +73,8 @@ impl Verdict {
             () if staged && release == device.other => Self::Staged,
             () if device.failed == Some(channel.version.as_str()) => Self::Failed,
             () if channel.state == State::Paused => Self::Paused,
-            () if !channel.admits(device.machine_id) => Self::NotYet,
+            () if !channel.follows(device.running_index) => Self::NeedsAnother,
+            () if !channel.admits(device.machine_id, device.now_s) => Self::NotYet,
             () => Self::Install,
         }
     }
@@ -85,6 +92,7 @@ impl Verdict {
             Self::Staged => "staged",
             Self::Failed => "failed",
             Self::NotYet => "not-yet",
+            Self::NeedsAnother => "needs-another",
             Self::Paused => "paused",
             Self::Withdrawn => "withdrawn",
             Self::Revoked => "revoked",
@@ -101,6 +109,11 @@ impl Verdict {
             Self::Staged => format!("{version} waits for the next start already"),
             Self::Failed => format!("{version} failed here and is not tried again by itself"),
             Self::NotYet => format!("{version} is there; other devices come first"),
+            Self::NeedsAnother => {
+                let needs = channel.conditions.needs.as_ref();
+                let index = needs.map_or(0, |needs| needs.rollback_index);
+                format!("{version} is there for systems of rollback index {index} and above")
+            }
             Self::Paused => format!("{version} is paused by its publisher"),
             Self::Withdrawn => format!("{version} was withdrawn by its publisher"),
             Self::Revoked => format!("{version} was revoked by its publisher"),

@@ -83,7 +83,8 @@ impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
             Piece::Raw | Piece::Copy(_) => Ok(stored),
             Piece::Packed(frame) => self.unpack(&frame, &stored, wanted).map_err(Cause::Unpack),
             Piece::Patched { frame, block, blocks } => {
-                let patch = self.unpack(&frame, &stored, recipe::MAX_BYTES).map_err(Cause::Unpack)?;
+                let patch =
+                    self.unpack(&frame, &stored, recipe::MAX_BYTES).map_err(Cause::Unpack)?;
                 let window = usize::try_from(u64::from(blocks) * BLOCK_BYTES).unwrap_or_default();
                 let old = read(self.base + u64::from(block) * BLOCK_BYTES, window)?;
                 self.patched(&patch, &old, group).map_err(Cause::Unpack)

@@ -26,6 +26,10 @@ pub struct Report {
     pub issued_s: u64,
     /// The version it offers.
     pub version: Option<String>,
+    /// Whether it is started without a wait for the hours that the owner wants.
+    pub critical: bool,
+    /// What its publisher says is new.
+    pub notes: Vec<String>,
 }
 
 impl Report {
@@ -38,6 +42,7 @@ impl Report {
     pub fn read(path: &Path) -> Option<Self> {
         let document: Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
         let text = |name: &str| document[name].as_str().map(str::to_owned);
+        let notes = document["notes"].as_array().into_iter();
         Some(Self {
             looked_s: document["looked-s"].as_u64(),
             verdict: text("verdict").unwrap_or_default(),
@@ -47,6 +52,8 @@ impl Report {
             number: document["number"].as_u64().unwrap_or_default(),
             issued_s: document["issued-s"].as_u64().unwrap_or_default(),
             version: text("version"),
+            critical: document["critical"].as_bool().unwrap_or_default(),
+            notes: notes.flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
         })
     }
 
@@ -66,6 +73,8 @@ impl Report {
             "number": self.number,
             "issued-s": self.issued_s,
             "version": self.version,
+            "critical": self.critical,
+            "notes": self.notes,
         })
     }
 
@@ -96,6 +105,8 @@ mod tests {
             number: 7,
             issued_s: 1_764_340_000,
             version: Some("2.0".to_owned()),
+            critical: true,
+            notes: vec!["Closes a hole.".to_owned(), "Starts sooner.".to_owned()],
         };
         report.write(&path).unwrap();
         assert_eq!(Report::read(&path), Some(report.clone()));

@@ -78,6 +78,8 @@ impl Places {
 
 /// A look at the channel.
 pub struct Look {
+    /// Whom to ask for the rest.
+    pub web: Box<dyn Web>,
     /// What it says.
     pub channel: Channel,
     /// What that means here.
@@ -86,8 +88,12 @@ pub struct Look {
     pub words: String,
 }
 
-/// The server that the configuration names, for a board.
-pub fn server(places: &Places, update: &Update, board: &str) -> Result<Box<dyn Web>, String> {
+/// The server that the configuration names, for a channel of a board.
+fn server(
+    places: &Places,
+    update: &Update,
+    (board, channel): (&str, &str),
+) -> Result<Box<dyn Web>, String> {
     let source = update.source().ok_or(
         "there is no server to ask\n\
          hint: `iota config set update.source http://…`, or name a bundle",
@@ -95,8 +101,8 @@ pub fn server(places: &Places, update: &Update, board: &str) -> Result<Box<dyn W
     let (bundle, proxy, login) = (outside::bundle(), places.proxy()?, update.authorization());
     Ok(match Repository::parse(source) {
         Some(repository) => {
-            let channel = (update.channel(), board);
-            Box::new(Registry::new(&repository, channel, &bundle, &proxy).with_login(login))
+            let tag = (channel, board);
+            Box::new(Registry::new(&repository, tag, &bundle, &proxy).with_login(login))
         }
         None => Box::new(Http::new(source, &bundle, &proxy).with_login(login)),
     })
@@ -105,9 +111,9 @@ pub fn server(places: &Places, update: &Update, board: &str) -> Result<Box<dyn W
 /// Looks, keeps what has been seen, and reports it.
 ///
 /// Errors: in one clause, and in the report.
-pub fn look(facts: &Facts, web: &dyn Web, update: &Update) -> Result<Look, String> {
+pub fn look(facts: &Facts, update: &Update) -> Result<Look, String> {
     let places = &facts.online;
-    let looked = look_now(facts, web, update).map_err(|message| with_server(message, update));
+    let looked = look_now(facts, update).map_err(|message| with_server(message, update));
     let report = match &looked {
         Ok(look) => Report {
             looked_s: Some(now_s()),
@@ -118,6 +124,8 @@ pub fn look(facts: &Facts, web: &dyn Web, update: &Update) -> Result<Look, Strin
             number: look.channel.sequence,
             issued_s: look.channel.issued_s,
             version: Some(look.channel.version.clone()),
+            critical: look.channel.conditions.critical,
+            notes: look.channel.conditions.notes.clone(),
         },
         Err(message) => match message.split_once("\nhint: ") {
             Some((error, hint)) => failed(places, error, Some(hint)),
@@ -175,46 +183,85 @@ pub fn ask(
     Ok(Answer { root, channel, seen })
 }
 
-fn look_now(facts: &Facts, web: &dyn Web, update: &Update) -> Result<Look, String> {
+/// Most channels that one leads to another over.
+const MOST_STEPS: usize = 8;
+
+/// The same for a system of this rollback index: where its channel offers what only newer ones can be
+/// followed by, the channel is asked that brings it there.
+///
+/// `server` says who is asked for a channel; whom the last one came from is part of the result.
+pub fn ask_through<'a>(
+    server: &dyn Fn(&str) -> Result<Box<dyn Web + 'a>, String>,
+    (board, name): (&str, &str),
+    (mut known, running_index): (TrustRoot, u64),
+    places: &Places,
+    sleep: &mut dyn FnMut(Duration),
+) -> Result<(Answer, Box<dyn Web + 'a>), String> {
+    let mut channel = name.to_owned();
+    for _ in 0..MOST_STEPS {
+        let web = server(&channel)?;
+        let answer = ask(&*web, (board, &channel), known, places, sleep)?;
+        let needs = answer.channel.conditions.needs.as_ref();
+        match needs.and_then(|needs| needs.through.clone()) {
+            Some(through) if !answer.channel.follows(running_index) => {
+                (known, channel) = (answer.root, through);
+            }
+            _ => return Ok((answer, web)),
+        }
+    }
+    Err(format!("channel {name}: {MOST_STEPS} others lead to it, and none ends"))
+}
+
+fn look_now(facts: &Facts, update: &Update) -> Result<Look, String> {
     let places = &facts.online;
     let trust = facts.trust()?;
-    let Answer { root, channel, seen: number } =
-        ask(web, (&trust.board, update.channel()), trust.root, places, &mut thread::sleep)?;
     let disk = OwnDisk::open(&facts.devices, &facts.boot()?)?;
-    let slots = Slots::read(&disk.device, &disk.place, &root);
     let other = disk.place.target();
+    let runs = disk.place.slots[disk.place.running];
+    let running_index = local::rollback_index(&disk.device, runs).unwrap_or_default();
+    let board = trust.board.as_str();
+    let server = |channel: &str| server(places, update, (board, channel));
+    let asked = (board, update.channel());
+    let (answer, web) =
+        ask_through(&server, asked, (trust.root, running_index), places, &mut thread::sleep)?;
+    let Answer { root, channel, seen: number } = answer;
+    let slots = Slots::read(&disk.device, &disk.place, &root);
     let other_state = slots.record.map_or(SlotState::Empty, |record| record.slots[other].state);
     let device = Device {
         board: &trust.board,
         machine_id: &places.machine_id(),
         trust: &root,
-        running: local::release(&disk.device, disk.place.slots[disk.place.running]),
+        running: local::release(&disk.device, runs),
+        running_index,
         other: local::release(&disk.device, disk.place.slots[other]),
         other_state,
         failed: slots.failed_version(),
         seen: number,
+        now_s: now_s(),
     };
     let verdict = Verdict::of(&channel, &device);
     let words = verdict.words(&channel, number);
-    Ok(Look { channel, verdict, words })
+    Ok(Look { web, channel, verdict, words })
 }
 
 /// `iota update check`.
 pub fn check(facts: &Facts) -> Outcome {
-    let looked = facts.online.update().and_then(|update| {
-        let web = server(&facts.online, &update, &facts.trust()?.board)?;
-        look(facts, &*web, &update)
-    });
-    match looked {
+    match facts.online.update().and_then(|update| look(facts, &update)) {
         Ok(look) => {
+            let conditions = &look.channel.conditions;
             let facts = json!({
                 "verdict": look.verdict.word(),
                 "version": look.channel.version,
                 "number": look.channel.sequence,
                 "bundle-bytes": look.channel.bundle_bytes,
+                "critical": conditions.critical,
+                "notes": conditions.notes,
             });
             match look.verdict {
-                Verdict::Install => Outcome::Done(look.words, facts),
+                Verdict::Install => {
+                    let notes = conditions.notes.iter().map(|note| format!("\n  {note}"));
+                    Outcome::Done(look.words + &notes.collect::<String>(), facts)
+                }
                 _ => Outcome::Nothing(look.words),
             }
         }
@@ -235,19 +282,15 @@ pub fn install(
         Ok(update) => update,
         Err(message) => return message.into(),
     };
-    let looked = facts
-        .trust()
-        .and_then(|trust| server(&facts.online, &update, &trust.board))
-        .and_then(|web| Ok((look(facts, &*web, &update)?, web)));
-    let (look, web) = match looked {
-        Ok(looked) => looked,
+    let look = match look(facts, &update) {
+        Ok(look) => look,
         Err(message) => return message.into(),
     };
     if !look.verdict.can_be_overruled() {
         return Outcome::Nothing(look.words);
     }
     let rate = update.most_kb_s().map(|most| u64::from(most) * 1000);
-    let outcome = transfer(facts, &*web, (&look.channel, rate, until), disk, progress, say);
+    let outcome = transfer(facts, &*look.web, (&look.channel, rate, until), disk, progress, say);
     let report = match &outcome {
         Outcome::Done(..) if until == Until::Written => return outcome,
         Outcome::Failed { error, hint, .. } => failed(&facts.online, error, hint.as_deref()),
