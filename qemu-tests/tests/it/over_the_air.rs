@@ -35,6 +35,9 @@ const LONG: Duration = Duration::from_secs(400);
 /// This machine, as QEMU's user network shows it to its guest.
 const HOST: &str = "10.0.2.2";
 
+/// What every release says of itself.
+const NOTE: &str = "Closes the hole in runc.";
+
 /// When everything is signed, by the publisher's clock: 31 December 2027.
 const SIGNED_S: u64 = 1_830_211_200;
 
@@ -56,7 +59,7 @@ fn publish_as(signer: &Signer, site: &dyn Site, outputs: &Path, bases: usize) ->
         share: ALL,
         bases,
         now_s: SIGNED_S,
-        conditions: &Conditions::default(),
+        conditions: &Conditions { notes: vec![NOTE.to_owned()], ..Conditions::default() },
     };
     let bundle = outputs.join("update.bundle");
     publish::publish(&bundle, &offer, signer, &Progress::new(false)).unwrap()
@@ -154,6 +157,9 @@ fn a_device_follows_a_channel_goes_on_after_a_power_cut_and_does_not_try_twice_w
     let channel = publish(&remote, &second, 1);
     let checked = facts(&mut machine, &["update", "check", "--json"]);
     assert_eq!((&checked["verdict"], &checked["version"]), (&"install".into(), &"2.0".into()));
+    assert_eq!(checked["notes"], Value::from(vec![NOTE]));
+    let (code, said) = machine.execute(&["status"], io::empty());
+    assert!(code == 0 && said.contains(&format!("2.0 is there\n           {NOTE}\n")), "{said}");
     let brought = facts(&mut machine, &["update", "download", "--json"]);
     let fetched = brought["fetched-bytes"].as_u64().unwrap();
     assert!(fetched * 20 < channel.bundle_bytes, "{fetched} of {}", channel.bundle_bytes);

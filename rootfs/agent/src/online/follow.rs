@@ -110,8 +110,8 @@ fn one_round(places: &Places, update: &Update, world: &mut dyn World) -> bool {
     code != 2
 }
 
-/// The owner's wishes, if an update waits for a restart that the device makes by itself, and whether
-/// it is one that does not wait for the owner's hours.
+/// The owner's wishes, if an update waits for a restart that the device makes by itself, and
+/// whether it is one that does not wait for the owner's hours.
 fn waiting(places: &Places) -> Option<(Update, bool)> {
     let report = Report::read(&places.report).filter(|report| report.verdict == "staged")?;
     let update = places.update().ok()?;

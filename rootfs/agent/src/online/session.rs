@@ -186,8 +186,8 @@ pub fn ask(
 /// Most channels that one leads to another over.
 const MOST_STEPS: usize = 8;
 
-/// The same for a system of this rollback index: where its channel offers what only newer ones can be
-/// followed by, the channel is asked that brings it there.
+/// The same for a system of this rollback index: where its channel offers what only newer ones can
+/// be followed by, the channel is asked that brings it there.
 ///
 /// `server` says who is asked for a channel; whom the last one came from is part of the result.
 pub fn ask_through<'a>(
