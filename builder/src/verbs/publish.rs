@@ -23,7 +23,7 @@ pub fn run(arguments: &PublishArgs, common: &Common) -> Result<()> {
     let signer = signer(&arguments.signing, common)?;
     let now_s = now_s();
     let conditions = Conditions {
-        open_by_s: open_by_s(now_s, arguments.over),
+        open_by_s: open_by_s(now_s, arguments.share, arguments.over)?,
         critical: arguments.critical,
         needs: arguments.needs.map(|rollback_index| {
             let through = arguments.through.clone();
@@ -65,14 +65,19 @@ pub fn change(verb: &ReleaseVerb, common: &Common) -> Result<()> {
         ReleaseVerb::Withdraw(channel) => (channel, State::Withdrawn, None),
     };
     let ChannelArgs { place, board, channel, signing } = arguments;
+    let now_s = now_s();
+    let wanted = wanted.map(|(percent, over)| {
+        open_by_s(now_s, percent, over).map(|open_by_s| (share(percent), open_by_s))
+    });
+    let wanted = wanted.transpose()?;
     let apply = |fields: &mut Fields| {
         // What has been reached by the clock stays reached.
-        fields.share = fields.share_at(now_s());
-        fields.issued_s = now_s();
+        fields.share = fields.share_at(now_s);
+        fields.issued_s = now_s;
         fields.state = state;
-        if let Some((percent, over)) = wanted {
-            fields.share = share(percent);
-            fields.conditions.open_by_s = open_by_s(fields.issued_s, over);
+        if let Some((share, open_by_s)) = wanted {
+            fields.share = share;
+            fields.conditions.open_by_s = open_by_s;
         }
     };
     let progress = Progress::new(common.quiet);
@@ -121,8 +126,12 @@ fn line(channel: &Channel) -> String {
 }
 
 /// When a release is open to all that is opened over so many hours.
-fn open_by_s(now_s: u64, hours: Option<u16>) -> Option<u64> {
-    hours.map(|hours| now_s + u64::from(hours) * 3600)
+fn open_by_s(now_s: u64, percent: u8, hours: Option<u16>) -> Result<Option<u64>> {
+    if percent == 100 && hours.is_some() {
+        return Err(Error::new("--over has nothing to do: all devices install it at once")
+            .hint("name the share that begins, such as `--share 10 --over 48`"));
+    }
+    Ok(hours.map(|hours| now_s + u64::from(hours) * 3600))
 }
 
 fn check_notes(notes: &[String]) -> Result<()> {
@@ -166,5 +175,25 @@ mod tests {
     fn no_share_and_all_are_exact_and_one_percent_is_someone() {
         assert_eq!([0, 1, 50, 100].map(share), [0, 656, 32_768, ALL]);
         assert!((0..=100).all(|number| percent(share(number)) == u32::from(number)));
+    }
+
+    #[test]
+    fn hours_count_from_now_and_are_of_no_use_to_a_share_of_all() {
+        assert_eq!(open_by_s(1000, 10, Some(48)).unwrap(), Some(1000 + 48 * 3600));
+        assert_eq!(open_by_s(1000, 10, None).unwrap(), None);
+        assert_eq!(open_by_s(1000, 100, None).unwrap(), None);
+        let error = open_by_s(1000, 100, Some(1)).unwrap_err().chain();
+        assert!(error.starts_with("--over has nothing to do"), "{error}");
+    }
+
+    #[test]
+    fn a_note_is_a_line_and_there_are_few() {
+        let notes = |note: &str, count| check_notes(&vec![note.to_owned(); count]);
+        assert!(notes("Closes a hole.", MAX_NOTES).is_ok());
+        for (note, count) in
+            [("two\nlines", 1), ("", 1), (" x", 1), ("\u{1b}[2J", 1), ("x", MAX_NOTES + 1)]
+        {
+            assert!(notes(note, count).is_err(), "{note:?}");
+        }
     }
 }
