@@ -338,6 +338,15 @@ pub const KEYS: &[Key] = &[
                [ota.md](ota.md). What it sends counts only if a key of this system signed it.",
     },
     Key {
+        path: "update.mirrors",
+        shape: Shape::List,
+        expected: "a list of 1 to 8 addresses, such as [\"http://cache.example.org/iota\"]",
+        default: "nobody is asked in place of `source`",
+        example: "mirrors = [\"http://cache.example.org/iota\"]",
+        text: "Who is asked for what `source` does not answer, in this order: other servers with the \
+               same files. `user` and `password` are not for them.",
+    },
+    Key {
         path: "update.user",
         shape: Shape::Text,
         expected: "a name of 1 to 255 characters of ASCII without a colon, in quotes",

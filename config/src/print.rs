@@ -152,6 +152,7 @@ fn update(update: &Update) -> Option<String> {
     let text = |name: &str, value: Option<String>| value.map(|value| format!("{name} = {value}\n"));
     let lines: String = [
         text("source", update.source.as_ref().map(quoted)),
+        list("mirrors", &update.mirrors),
         text("user", update.user.as_ref().map(quoted)),
         text("password", update.password.as_ref().map(|it| quoted(it.reveal()))),
         text("channel", update.channel.as_ref().map(quoted)),

@@ -93,6 +93,7 @@ zram-percent = 50
 
 [update]
 source = "http://updates.example.org/iota/"
+mirrors = ["http://cache.lan/iota/", "oci://registry.lan/iota"]
 user = "kiosks"
 password = "battery horse"
 channel = "beta"
@@ -218,6 +219,7 @@ fn a_file_with_every_key_is_read_and_printed() {
 
         [update]
         source = "http://updates.example.org/iota"
+        mirrors = ["http://cache.lan/iota", "oci://registry.lan/iota"]
         user = "kiosks"
         password = "battery horse"
         channel = "beta"

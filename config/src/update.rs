@@ -3,6 +3,7 @@
 use alloc::borrow::ToOwned as _;
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
 use core::fmt;
 
 use crate::login;
@@ -13,6 +14,7 @@ use crate::secret::Secret;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     pub(crate) source: Option<String>,
+    pub(crate) mirrors: Vec<String>,
     pub(crate) user: Option<String>,
     pub(crate) password: Option<Secret>,
     pub(crate) channel: Option<String>,
@@ -35,6 +37,11 @@ impl Update {
     /// Address of the server's directory, without a slash at its end.
     pub fn source(&self) -> Option<&str> {
         self.source.as_deref()
+    }
+
+    /// Addresses of others that have the same, in the order in which they are asked.
+    pub fn mirrors(&self) -> &[String] {
+        &self.mirrors
     }
 
     /// The name by which the server knows this device.

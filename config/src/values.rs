@@ -175,6 +175,7 @@ impl Config {
         add("memory.zram-percent".into(), texts(self.zram_percent.as_slice()));
         let update = &self.update;
         add("update.source".into(), update.source.iter().cloned().collect());
+        add("update.mirrors".into(), update.mirrors.clone());
         add("update.user".into(), update.user.iter().cloned().collect());
         let password = update.password.iter().map(|password| password.reveal().into());
         add("update.password".into(), password.collect());

@@ -14,6 +14,9 @@ impl<'t> Reader<'t> {
         for (name, value) in self.known("update", table) {
             match name {
                 "source" => to.source = self.parsed("update.source", value, update::source),
+                "mirrors" => {
+                    to.mirrors = self.servers("update.mirrors", value, 8, update::source);
+                }
                 "user" => to.user = self.parsed("update.user", value, login::user),
                 "password" => {
                     to.password = self.secret("update.password", value, login::password);

@@ -7,6 +7,7 @@ use std::fs;
 use std::rc::Rc;
 
 use agent::apply::{Cause, Left};
+use agent::online::mirrors::Mirrored;
 use agent::online::offer::{Device, Verdict};
 use agent::online::session::{Places, ask_through};
 use agent::online::web::{Trouble, Web};
@@ -141,6 +142,45 @@ fn whatever_carrier_fails_the_next_one_brings_the_release() {
         transfer(&server, &setup.channel, &mut disk).unwrap();
         assert!(setup.holds_the_release(&disk), "{damaged:?}");
     }
+}
+
+#[test]
+fn a_mirror_stands_in_for_a_server_that_goes_away_at_any_moment() {
+    let setup = Setup::new();
+    let files = setup.site.files().unwrap();
+    let whole = {
+        let mut disk = setup.disk.clone();
+        transfer(&setup.good(), &setup.channel, &mut disk).unwrap().bytes
+    };
+    for percent in (0..100).step_by(4) {
+        let limit = usize::try_from(whole).unwrap() * percent / 100;
+        let sent = Cell::new(0);
+        let fails = move |_: &str, _: Option<(u64, u64)>, mut bytes: Vec<u8>| {
+            let room = limit - sent.get().min(limit);
+            if room == 0 {
+                return Err(Trouble::Lasting("its disk is broken".to_owned()));
+            }
+            let breaks = bytes.len() > room;
+            bytes.truncate(room);
+            sent.set(sent.get() + bytes.len());
+            Ok((bytes, breaks))
+        };
+        let own: Box<dyn Web> = Box::new(Server::with(files.clone(), fails));
+        let empty: Box<dyn Web> = Box::new(Server::good([].into()));
+        let web = Mirrored::new(vec![own, empty, Box::new(Server::good(files.clone()))]);
+        let mut disk = setup.disk.clone();
+        let done = transfer(&web, &setup.channel, &mut disk).unwrap();
+        assert!(setup.holds_the_release(&disk), "{percent} %");
+        assert_eq!(done.carrier, "the differences to the system that runs");
+        assert!(done.bytes - whole <= 256 * 1024, "{percent} %");
+    }
+    // With nobody left, what the owner's own server says counts.
+    let gone = |why: &str| -> Box<dyn Web> {
+        let why = why.to_owned();
+        Box::new(Server::with(files.clone(), move |_, _, _| Err(Trouble::Lasting(why.clone()))))
+    };
+    let web = Mirrored::new(vec![gone("its own"), gone("another")]);
+    assert_eq!(fetch_channel(&web).unwrap_err(), "channel stable: its own");
 }
 
 #[test]

@@ -18,6 +18,7 @@
 pub mod follow;
 pub mod local;
 mod login;
+pub mod mirrors;
 pub mod offer;
 pub mod pieces;
 pub mod plan;

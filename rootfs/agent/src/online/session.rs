@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use config::registry::Repository;
-use config::{Proxy, Update};
+use config::{Proxy, Secret, Update};
 use ondisk::boot_record::State as SlotState;
 use ondisk::channel::Channel;
 use ondisk::system::SIGNED_TIME;
@@ -14,6 +14,7 @@ use ondisk::trust_root::TrustRoot;
 use serde_json::json;
 
 use super::local;
+use super::mirrors::Mirrored;
 use super::offer::{self, Device, Verdict};
 use super::registry::Registry;
 use super::report::Report;
@@ -88,7 +89,7 @@ pub struct Look {
     pub words: String,
 }
 
-/// The server that the configuration names, for a channel of a board.
+/// The servers that the configuration names, for a channel of a board.
 fn server(
     places: &Places,
     update: &Update,
@@ -98,14 +99,23 @@ fn server(
         "there is no server to ask\n\
          hint: `iota config set update.source http://…`, or name a bundle",
     )?;
-    let (bundle, proxy, login) = (outside::bundle(), places.proxy()?, update.authorization());
-    Ok(match Repository::parse(source) {
-        Some(repository) => {
-            let tag = (channel, board);
-            Box::new(Registry::new(&repository, tag, &bundle, &proxy).with_login(login))
+    let (bundle, proxy) = (outside::bundle(), places.proxy()?);
+    let at = |address: &str, login: Option<Secret>| -> Box<dyn Web> {
+        match Repository::parse(address) {
+            Some(repository) => {
+                let tag = (channel, board);
+                Box::new(Registry::new(&repository, tag, &bundle, &proxy).with_login(login))
+            }
+            None => Box::new(Http::new(address, &bundle, &proxy).with_login(login)),
         }
-        None => Box::new(Http::new(source, &bundle, &proxy).with_login(login)),
-    })
+    };
+    let own = at(source, update.authorization());
+    if update.mirrors().is_empty() {
+        return Ok(own);
+    }
+    // The owner's name and password are for the owner's server.
+    let others = update.mirrors().iter().map(|address| at(address, None));
+    Ok(Box::new(Mirrored::new([own].into_iter().chain(others).collect())))
 }
 
 /// Looks, keeps what has been seen, and reports it.
