@@ -343,8 +343,8 @@ pub const KEYS: &[Key] = &[
         expected: "a list of 1 to 8 addresses, such as [\"http://cache.example.org/iota\"]",
         default: "nobody is asked in place of `source`",
         example: "mirrors = [\"http://cache.example.org/iota\"]",
-        text: "Who is asked for what `source` does not answer, in this order: other servers with the \
-               same files. `user` and `password` are not for them.",
+        text: "Who is asked for what `source` does not answer, in this order: other servers with \
+               the same files. `user` and `password` are not for them.",
     },
     Key {
         path: "update.user",

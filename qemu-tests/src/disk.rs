@@ -85,6 +85,10 @@ impl Disk {
         assert_eq!(code, ExitCode::SUCCESS, "{} was not flashed", image.display());
 
         let map = BlockMap::parse(&std::fs::read_to_string(map).unwrap()).unwrap();
+        // A config may lie in a cluster that the image's own map leaves out.
+        let flashed = Self::open(path.clone());
+        let boot = flashed.table.boot().unwrap().extent;
+        let config = flashed.bytes(boot);
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         let mut free_from = 0;
         for stretch in &map.stretches {
@@ -92,6 +96,11 @@ impl Disk {
             free_from = stretch.range.end;
         }
         fill(&file, free_from..map.image_bytes);
+        for (number, block) in config.chunks(4096).enumerate() {
+            if !options.is_empty() && !is_zero(block) {
+                file.write_all_at(block, boot.offset + number as u64 * 4096).unwrap();
+            }
+        }
         Self::open(path)
     }
 
