@@ -86,10 +86,11 @@ impl Disk {
 
         let map = BlockMap::parse(&std::fs::read_to_string(map).unwrap()).unwrap();
         // A config may lie in a cluster that the image's own map leaves out.
-        let flashed = Self::open(path.clone());
-        let boot = flashed.table.boot().unwrap().extent;
-        let config = flashed.bytes(boot);
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let table = PartitionTable::read(&device(&file), SECTOR_BYTES).unwrap();
+        let boot = table.boot().unwrap().extent;
+        let mut config = vec![0; usize::try_from(boot.length).unwrap()];
+        file.read_exact_at(&mut config, boot.offset).unwrap();
         let mut free_from = 0;
         for stretch in &map.stretches {
             fill(&file, free_from..stretch.range.start);
