@@ -25,7 +25,7 @@ pub enum Packing {
 
 /// The levels at which anything in a slot is packed: whoever makes differences looks for the one
 /// that gives the same bytes again.
-pub const LEVELS: [u8; 4] = [3, 6, 9, 19];
+pub const LEVELS: [u8; 3] = [3, 9, 19];
 
 /// What one span holds: larger ones save little, and a device that makes one of another holds both
 /// in memory.
@@ -75,8 +75,10 @@ fn pack_spans(content: &[u8], level: u8) -> Option<Vec<u8>> {
 pub fn unpack(packed: &[u8], most: usize) -> Option<Vec<u8>> {
     if ondisk::lz4::is_frame(packed) {
         lz4::unpack(packed, most)
-    } else {
+    } else if spans::is_packed(packed) {
         spans::content(packed, most, decode)
+    } else {
+        None
     }
 }
 
@@ -88,21 +90,22 @@ pub fn decode(frame: &[u8], room: &mut [u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::tests::noise;
 
     #[test]
     fn what_is_packed_in_any_way_comes_back() {
-        let mut state = 1_u32;
-        let mut number = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            b"0123456789abcdef"[(state >> 28) as usize]
-        };
-        let bytes: Vec<u8> = std::iter::repeat_with(&mut number).take(1_000_001).collect();
+        // A span is a block at least, so it has to be a longer text.
+        let short = b"an initrd or a kernel ".repeat(10_000);
+        let long: Vec<u8> = noise(1, 1_000_001).iter().map(|byte| byte & 0x0F).collect();
         for packing in [Packing::Lz4 { level: 9 }, Packing::Spans { level: 3 }] {
-            let packed = packing.pack(&bytes).unwrap();
-            assert!(packed.len() < bytes.len(), "{packing:?}");
-            assert_eq!(unpack(&packed, bytes.len()), Some(bytes.clone()), "{packing:?}");
-            assert_eq!(unpack(&packed, bytes.len() - 1), None, "{packing:?}");
+            for (bytes, most) in [(&short, short.len() / 10), (&long, long.len())] {
+                let packed = packing.pack(bytes).unwrap();
+                assert!(packed.len() < most, "{packing:?}");
+                assert_eq!(unpack(&packed, bytes.len()).as_ref(), Some(bytes), "{packing:?}");
+                assert_eq!(unpack(&packed, bytes.len() - 1), None, "{packing:?}");
+            }
         }
+        assert_eq!(unpack(b"neither of them", 100), None);
     }
 
     #[test]

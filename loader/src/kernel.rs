@@ -9,8 +9,10 @@ use ruzstd::decoding::FrameDecoder;
 pub fn unpack(packed: &[u8], kernel: &mut [u8]) -> Option<usize> {
     if lz4::is_frame(packed) {
         lz4::unpack(packed, kernel, |block, room| decompress_into(block, room).ok())
-    } else {
+    } else if spans::is_packed(packed) {
         let mut decoder = FrameDecoder::new();
         spans::unpack(packed, kernel, |frame, room| decoder.decode_all(frame, room).ok())
+    } else {
+        None
     }
 }

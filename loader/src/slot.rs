@@ -7,9 +7,9 @@ use ondisk::device::ReadAt;
 use ondisk::envelope::Signers;
 use ondisk::layout::{self, Extent};
 use ondisk::manifest::{self, Manifest, PartName, Unverified};
+use ondisk::spans;
 use ondisk::trust_root::TrustRoot;
 use ondisk::verify::{Check, Mismatch, PartError, read_part};
-use ondisk::{lz4, spans};
 
 use crate::kernel;
 
@@ -59,7 +59,7 @@ pub(crate) fn unpack_kernel<E>(packed: &[u8], manifest: &Manifest) -> Result<Vec
 
 /// Unpacks the initrd, which is verified like the kernel: of spans here, of anything else by Linux.
 pub(crate) fn unpack_initrd<E>(packed: Vec<u8>) -> Result<Vec<u8>, Refused<E>> {
-    if lz4::is_frame(&packed) {
+    if !spans::is_packed(&packed) {
         return Ok(packed);
     }
     let refused = || Refused::Packed(PartName::Initrd);

@@ -234,6 +234,11 @@ fn span_bytes(blocks: &[u8]) -> Option<usize> {
     None
 }
 
+/// Whether blocks are a row of spans and nothing else.
+pub fn is_packed(blocks: &[u8]) -> bool {
+    !blocks.is_empty() && runs(blocks).all(|run| matches!(run, Run::Span { .. }))
+}
+
 /// Number of bytes that are in whole blocks, unpacked; `None` for more than can be counted.
 pub fn content_bytes(blocks: &[u8]) -> Option<usize> {
     runs(blocks).try_fold(0_usize, |sum, run| sum.checked_add(run.content_bytes()))

@@ -394,7 +394,7 @@ fn a_kernel_that_does_not_unpack_to_what_was_signed_is_refused() {
             f.kernel.extent.length = 5;
             f.kernel.sha256 = Digest::of(&spans(&kernel(Slot::B))[..5]);
         },
-        "slot B: kernel, unpacked: length mismatch (5 bytes",
+        "slot B: kernel: cannot unpack",
     );
 }
 

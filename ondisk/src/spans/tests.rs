@@ -60,6 +60,8 @@ fn spans_are_told_from_blocks_around_them() {
         .collect();
     assert_eq!((frames.len(), &frames[0], &frames[1]), (3, &stored(100), &stored(10_000)));
     assert_eq!(lengths(&[]), [0_isize; 0]);
+    assert!(!is_packed(&all) && !is_packed(&[]) && !is_packed(b"no span"));
+    assert!(is_packed(&[span(&stored(100)), span(&stored(10_000))].concat()));
 }
 
 #[test]
