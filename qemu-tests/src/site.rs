@@ -315,12 +315,23 @@ fn transfer_until(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Transferred, Error<BeyondEnd>> {
     let rules = Rules { board: BOARD, profile: manifest::Profile::Development, trust };
+    transfer_to((&rules, &PLACE), until, (web, channel), disk, tell)
+}
+
+/// The same for any board and any disk in memory.
+pub(crate) fn transfer_to(
+    (rules, place): (&Rules<'_>, &Place),
+    until: Until,
+    (web, channel): (&dyn Web, &Channel),
+    disk: &mut Vec<u8>,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Transferred, Error<BeyondEnd>> {
     let mut transfer = Transfer {
         web,
         channel,
         rate: None,
         until,
-        rules: &rules,
+        rules,
         say: &mut |line| {
             eprintln!("    {line}");
             tell(line);
@@ -328,7 +339,7 @@ fn transfer_until(
         progress: &mut |_| {},
         sleep: &mut |_: Duration| {},
     };
-    transfer::run(&mut transfer, disk, &PLACE)
+    transfer::run(&mut transfer, disk, place)
 }
 
 /// What the disk's record says.

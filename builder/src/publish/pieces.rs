@@ -211,6 +211,7 @@ fn signed(bytes: [u8; 8]) -> Option<i64> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::bundle::tests::noise;
 
     /// The group that a device makes of an unpacked patch and blocks of the base.
     pub(in crate::publish) fn patched(patch: &[u8], old: &[u8], blocks: u32) -> Vec<u8> {
@@ -224,12 +225,7 @@ pub(super) mod tests {
 
     /// Bytes that can be packed to half, different from place to place.
     fn text(length: usize) -> Vec<u8> {
-        let mut state = 1_u64;
-        let step = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            b"0123456789abcdef"[(state >> 60) as usize]
-        };
-        std::iter::repeat_with(step).take(length).collect()
+        noise(1, length).iter().map(|byte| byte & 0x0F).collect()
     }
 
     fn packed(content: &[u8], level: u8) -> Vec<u8> {

@@ -65,15 +65,18 @@ fn the_text_is_pinned_and_read_back() {
     assert_eq!(open(&file_of(text.as_bytes(), Role::CHANNEL)).as_deref(), Ok(&sample()));
 }
 
+/// Signed with one thing changed, a channel is refused for this.
+fn refused(fields: &Fields, from: &str, to: &str, expected: &str) {
+    let text = fields.encode();
+    assert!(text.contains(from), "{from:?} is not there");
+    let file = file_of(text.replacen(from, to, 1).as_bytes(), Role::CHANNEL);
+    let error = open(&file).expect_err(expected);
+    assert_eq!(error.to_string(), expected);
+}
+
 #[test]
 fn a_channel_with_one_thing_changed_is_refused() {
-    let check = |from: &str, to: &str, expected: &str| {
-        let text = sample().encode();
-        assert!(text.contains(from), "{from:?} is not there");
-        let file = file_of(text.replacen(from, to, 1).as_bytes(), Role::CHANNEL);
-        let error = open(&file).expect_err(expected);
-        assert_eq!(error.to_string(), expected);
-    };
+    let check = |from: &str, to: &str, expected: &str| refused(&sample(), from, to, expected);
     check("channel 1", "channel 2", "a format that this system does not know");
     check("name ", "nam ", "no line \"name\" where it should be");
     check("name stable", "name ../stable", "cannot read the value of \"name\"");
@@ -184,12 +187,8 @@ fn conditions_stand_between_bundle_and_packs_and_are_read_back() {
 
 #[test]
 fn conditions_with_one_thing_changed_are_refused() {
-    let check = |from: &str, to: &str, expected: &str| {
-        let text = with_conditions().encode();
-        assert!(text.contains(from), "{from:?} is not there");
-        let file = file_of(text.replacen(from, to, 1).as_bytes(), Role::CHANNEL);
-        assert_eq!(open(&file).expect_err(expected).to_string(), expected);
-    };
+    let check =
+        |from: &str, to: &str, expected: &str| refused(&with_conditions(), from, to, expected);
     check("open-by 1", "open-by +1", "not in canonical form");
     check("open-by 1764427400", "open-by tomorrow", "cannot read the value of \"open-by\"");
     check("critical", "critical indeed", "not in canonical form");

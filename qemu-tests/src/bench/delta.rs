@@ -69,12 +69,16 @@ pub fn run(program: &Path, host: &Host<'_>, scratch: &Path, tools: &Tools<'_>) -
         }
         if format == DEFAULT {
             let past: Vec<Past<'_>> = past.iter().map(|(name, image)| image.past(name)).collect();
-            let key = Signer::from(Key::load(&workspace().join("keys/development.secret"))?);
+            let key = development_key()?;
             let new = (new.bundle.as_path(), &new.release);
             rows.extend(follow::run(program, &past, new, key.trust(), scratch)?);
         }
     }
     Ok(rows)
+}
+
+fn development_key() -> Result<Signer> {
+    Key::load(&workspace().join("keys/development.secret")).map(Signer::from)
 }
 
 fn megabytes(bytes: usize) -> Value {
@@ -118,7 +122,7 @@ impl Image {
             let written = lock.write(&definitions::lock_path(workspace));
             written.unwrap_or_else(|error| panic!("{}", error.chain()));
         });
-        let key = Signer::from(Key::load(&workspace().join("keys/development.secret"))?);
+        let key = development_key()?;
         let failed = || format!("cannot read the slot of {variant}");
         let path = outputs.join("slot.img");
         let slot = File::open(&path).and_then(FileDevice::new).context(failed)?;

@@ -4,11 +4,10 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use agent::apply::{Place, Rules, Until};
 use agent::online::offer;
-use agent::online::transfer::{self, Transfer};
+use agent::online::web::Web;
 use builder::error::{Context, Error, Result};
 use builder::publish::release::Release;
 use ondisk::layout::{Extent, PerSlot, RECORD_PARTITION_BYTES, Slot};
@@ -19,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::process::measure;
 use super::table::{Goal, Row, Value};
 use crate::image::BOARD;
-use crate::site::{Server, files_of, write_record};
+use crate::site::{Server, files_of, transfer_to, write_record};
 use crate::workspace;
 
 /// Bytes of the image that one processor makes in a second, at least.
@@ -98,18 +97,9 @@ fn follow(server: &Server, past: &Past<'_>, new: &Release, trust: &TrustRoot) ->
         .context(|| "cannot write a record".to_owned())?;
     let channel = offer::fetch(server, "stable", BOARD, trust, &mut |_| {}).map_err(Error::new)?;
     let rules = Rules { board: BOARD, profile: Profile::Development, trust };
-    let mut transfer = Transfer {
-        web: server,
-        channel: &channel,
-        rate: None,
-        until: Until::Staged,
-        rules: &rules,
-        say: &mut |line| eprintln!("    {line}"),
-        progress: &mut |_| {},
-        sleep: &mut |_: Duration| {},
-    };
+    let (to, from) = ((&rules, &PLACE), (server as &dyn Web, &channel));
     let before = processor_seconds();
-    let done = transfer::run(&mut transfer, &mut disk, &PLACE);
+    let done = transfer_to(to, Until::Staged, from, &mut disk, &mut |_| {});
     let seconds = processor_seconds() - before;
     let done = done.map_err(|_| Error::new(format!("{}: the update failed", past.name)))?;
     let is_right = disk[b..].starts_with(&new.image) && done.carrier.starts_with("the differences");
