@@ -25,7 +25,7 @@ impl Web for Mirrored {
     /// Errors: what the owner's own server says, unless another one may answer at the next try.
     fn get(&self, path: &str, range: Option<(u64, u64)>) -> Result<Answer, Trouble> {
         let count = self.servers.len();
-        let mut troubles: Vec<(usize, Trouble)> = Vec::new();
+        let mut troubles = Vec::new();
         for step in 0..count {
             let number = (self.last.get() + step) % count;
             match self.servers[number].get(path, range) {
@@ -37,8 +37,10 @@ impl Web for Mirrored {
             }
         }
         let passes = |trouble: &Trouble| matches!(trouble, Trouble::Passing { .. });
-        troubles.sort_by_key(|(number, trouble)| (!passes(trouble), *number));
-        let first = troubles.into_iter().next().map(|(_, trouble)| trouble);
-        Err(first.unwrap_or_else(|| Trouble::Lasting("there is no server to ask".to_owned())))
+        let first =
+            troubles.into_iter().min_by_key(|(number, trouble)| (!passes(trouble), *number));
+        Err(first
+            .map(|(_, trouble)| trouble)
+            .unwrap_or_else(|| Trouble::Lasting("there is no server to ask".to_owned())))
     }
 }

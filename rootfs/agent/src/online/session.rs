@@ -200,13 +200,13 @@ const MOST_STEPS: usize = 8;
 /// be followed by, the channel is asked that brings it there.
 ///
 /// `server` says who is asked for a channel; whom the last one came from is part of the result.
-pub fn ask_through<'a>(
-    server: &dyn Fn(&str) -> Result<Box<dyn Web + 'a>, String>,
+pub fn ask_through(
+    server: &dyn Fn(&str) -> Result<Box<dyn Web>, String>,
     (board, name): (&str, &str),
     (mut known, running_index): (TrustRoot, u64),
     places: &Places,
     sleep: &mut dyn FnMut(Duration),
-) -> Result<(Answer, Box<dyn Web + 'a>), String> {
+) -> Result<(Answer, Box<dyn Web>), String> {
     let mut channel = name.to_owned();
     for _ in 0..MOST_STEPS {
         let web = server(&channel)?;
