@@ -13,6 +13,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ondisk::digest::Digest;
+
 use super::Components;
 use crate::error::{Context, Error, Result};
 use crate::host::store::write_atomically;
@@ -68,13 +70,13 @@ impl CCompiler {
         let clang = tools.find("clang")?;
         let Some(tree) = clang.tree() else {
             let program = PathBuf::from(clang.command().get_program());
-            let id = version(&program)?;
+            let id = with_headers(&version(&program)?);
             return Ok(Self { program, headers, id });
         };
         // It starts itself again, by the name it was started with.
         let program = components.device_directory().join("clang");
         provide_file(&program, &script(&clang, tree), 0o755)?;
-        let id = tree.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let id = with_headers(&tree.file_name().unwrap_or_default().to_string_lossy());
         Ok(Self { program, headers, id })
     }
 
@@ -87,6 +89,12 @@ impl CCompiler {
         command.env(format!("CFLAGS_{name}"), flags.map(quoted_text).join(" "));
         command.env("CC_SHELL_ESCAPED_FLAGS", "1");
     }
+}
+
+/// What a compiler makes depends on the headers too.
+fn with_headers(compiler: &str) -> String {
+    let texts = HEADERS.map(|(_, text)| text).concat();
+    format!("{compiler} {}", Digest::of(texts.as_bytes()))
 }
 
 /// Has the file hold these bytes, and leaves it alone if it does.
