@@ -509,6 +509,7 @@ mod tests {
                 "crash",
                 "watchdog",
                 "screen",
+                "output",
                 "containerd",
                 "docker",
                 "zram",
@@ -519,7 +520,7 @@ mod tests {
             ]
         );
         assert_eq!(system.service("agent").unwrap().after, ["config", "docker"]);
-        assert_eq!(system.service("docker").unwrap().after, ["containerd"]);
+        assert_eq!(system.service("docker").unwrap().after, ["containerd", "output"]);
         let safe: Vec<&str> = system
             .services
             .iter()
@@ -572,6 +573,7 @@ mod tests {
         let described = |it: Container| host.describe(None, Some(&engine), &[it]);
         let system = described(container("bridge", &[(80, 80)])).unwrap();
         assert_eq!(system.containers, [container("host", &[])]);
+        assert_eq!(system.service("containerd").unwrap().after, ["output"]);
         assert_eq!(system.service("containers").unwrap().after, ["containerd"]);
         assert_eq!(system.service("agent").unwrap().after, ["config", "containerd"]);
         assert_eq!(System::parse(&system.encode().unwrap()).unwrap(), system);

@@ -296,7 +296,7 @@ mod tests {
         let lines = told(&State::Quarantined { why: "why".to_owned() }.into());
         assert_eq!(lines[0], "data NOT mounted: why; /data is memory and will be lost");
         assert_eq!(told(&State::Good.into()), ["data mounted"]);
-        let outcome = Outcome { state: State::Good, problem: Some("no".to_owned()) };
+        let outcome = Outcome { problem: Some("no".to_owned()), ..State::Good.into() };
         assert_eq!(told(&outcome), ["data: ERROR: no", "data mounted"]);
     }
 }

@@ -21,6 +21,7 @@
 //! state repaired              missing, good, repaired, new, new-kept-identity, quarantined
 //! why the kernel met errors on it         repaired, quarantined
 //! said Inode 12, i_size is 8 … FIXED.     repaired
+//! cut yes                     if nobody had unmounted it: a power cut, or the kernel fell over
 //! problem …                   what else went wrong
 //! ```
 use alloc::borrow::ToOwned as _;
@@ -125,13 +126,15 @@ pub enum State {
 pub struct Outcome {
     /// How it stands.
     pub state: State,
+    /// Whether nobody had unmounted it before this start: what was written last may be half there.
+    pub was_cut: bool,
     /// What else went wrong.
     pub problem: Option<String>,
 }
 
 impl From<State> for Outcome {
     fn from(state: State) -> Self {
-        Self { state, problem: None }
+        Self { state, was_cut: false, problem: None }
     }
 }
 
@@ -173,18 +176,24 @@ pub fn check_limit_ms(partition_bytes: u64) -> u64 {
 /// Brings the partition up: checked if need be, new if somebody asked for it.
 pub fn bring_up<P: Partition>(partition: &mut P, request: Option<Reset>) -> Outcome {
     match request {
-        None => care(partition).into(),
+        None => care(partition),
         Some(Reset::Everything) => renew(partition),
         Some(Reset::KeepIdentity) => empty(partition),
     }
 }
 
 /// Checks, repairs and mounts.
-fn care<P: Partition>(partition: &mut P) -> State {
-    let mut cause = match partition.superblock() {
-        Ok(superblock) => ext4::needs_check(&superblock, partition.bytes()),
-        Err(why) => Some(Cause::Unreadable(why)),
+fn care<P: Partition>(partition: &mut P) -> Outcome {
+    let (cause, was_cut) = match partition.superblock() {
+        Ok(superblock) => {
+            (ext4::needs_check(&superblock, partition.bytes()), ext4::was_cut(&superblock))
+        }
+        Err(why) => (Some(Cause::Unreadable(why)), false),
     };
+    Outcome { was_cut, ..mounted(partition, cause).into() }
+}
+
+fn mounted<P: Partition>(partition: &mut P, mut cause: Option<Cause>) -> State {
     let mut state = State::Good;
     loop {
         if let Some(cause) = cause {
@@ -249,17 +258,17 @@ fn renew<P: Partition>(partition: &mut P) -> Outcome {
         return State::Quarantined { why }.into();
     }
     let problem = taken_back(partition);
-    let state = match care(partition) {
+    let state = match care(partition).state {
         State::Good => State::New { kept_identity: false },
         other => other,
     };
-    Outcome { state, problem }
+    Outcome { problem, ..state.into() }
 }
 
 /// Removes all but the identity, file by file: one that is carried over a format in memory would be
 /// lost by a cut, and a copy elsewhere would be a second place for secrets. A cut leads here again.
 fn empty<P: Partition>(partition: &mut P) -> Outcome {
-    match care(partition) {
+    match care(partition).state {
         State::Quarantined { why } => {
             let why = format!(
                 "{why}; its identity cannot be kept, so the reset waits: \
@@ -270,12 +279,12 @@ fn empty<P: Partition>(partition: &mut P) -> Outcome {
         state => match partition.remove_all_but_identity() {
             Ok(()) => {
                 let state = State::New { kept_identity: true };
-                Outcome { state, problem: taken_back(partition) }
+                Outcome { problem: taken_back(partition), ..state.into() }
             }
             Err(why) => {
                 let problem =
                     format!("the reset is not complete and goes on at the next start: {why}");
-                Outcome { state, problem: Some(problem) }
+                Outcome { problem: Some(problem), ..state.into() }
             }
         },
     }
@@ -345,17 +354,20 @@ pub struct Report {
 }
 
 const HEADER: &str = "iota-data 1";
+const YES: &str = "yes";
 
 impl Report {
     /// The text of the report.
     pub fn encode(&self) -> String {
         let state = &self.outcome.state;
         let (word, (why, said)) = (state.word().to_owned(), state.reasons());
+        let yes = self.outcome.was_cut.then(|| YES.to_owned());
         let fields = [
             ("device", self.device.as_ref()),
             ("state", Some(&word)),
             ("why", why),
             ("said", said),
+            ("cut", yes.as_ref()),
             ("problem", self.outcome.problem.as_ref()),
         ];
         let mut text = format!("{HEADER}\n");
@@ -384,7 +396,8 @@ impl Report {
             "quarantined" => State::Quarantined { why: why() },
             _ => return None,
         };
-        let outcome = Outcome { state, problem: value("problem") };
+        let was_cut = value("cut").is_some();
+        let outcome = Outcome { state, was_cut, problem: value("problem") };
         let report = Self { device: value("device"), outcome };
         (report.encode() == text).then_some(report)
     }

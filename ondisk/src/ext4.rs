@@ -7,7 +7,7 @@
 //! ```text
 //! 0x004 4  blocks, low half       0x038 2  magic 0xEF53          0x150 4  blocks, high half
 //! 0x018 4  log2(block size) - 10  0x03A 2  state: 1 clean, 2 errors, 4 orphans
-//! 0x060 4  incompatible features: 0x80 means 64-bit block numbers
+//! 0x060 4  incompatible features: 0x80 means 64-bit block numbers, 0x4 a journal to be replayed
 //! 0x064 4  read-only features: 0x400 means that there are checksums
 //! 0x3FC 4  CRC32C of all bytes before, not inverted at the end
 //! ```
@@ -87,6 +87,12 @@ pub fn notes_errors(superblock: &Superblock) -> bool {
     word(superblock, field::STATE) & ERRORS != 0
 }
 
+/// Whether its journal waits to be replayed: nobody unmounted it, since the power went or the
+/// kernel fell over.
+pub fn was_cut(superblock: &Superblock) -> bool {
+    word(superblock, field::INCOMPATIBLE) & RECOVER != 0
+}
+
 /// Bytes that a file system counts as its own; `None` if there is none.
 pub fn held_bytes(superblock: &Superblock) -> Option<u64> {
     if word(superblock, field::MAGIC) & 0xffff != MAGIC {
@@ -116,6 +122,7 @@ const MAGIC: u32 = 0xEF53;
 const CLEAN: u32 = 1;
 const ERRORS: u32 = 2;
 const SIXTY_FOUR_BITS: u32 = 0x80;
+const RECOVER: u32 = 0x4;
 const CHECKSUMS: u32 = 0x400;
 /// Blocks of 64 KiB: the kernel knows no larger ones.
 const LARGEST_LOG: u32 = 6;

@@ -98,6 +98,19 @@ fn a_clean_partition_is_mounted_and_nothing_else_is_done() {
 }
 
 #[test]
+fn a_journal_to_be_replayed_means_that_the_power_was_cut() {
+    for (features, was_cut) in [(0x2c2_u32, false), (0x2c6, true)] {
+        let mut left = superblock(false);
+        left[0x60..0x64].copy_from_slice(&features.to_le_bytes());
+        ext4::seal(&mut left);
+        let superblocks = vec![Ok(left), Ok(superblock(false))];
+        let (checks, mounts, done) = (vec![], vec![Ok(())], vec![]);
+        let outcome = bring_up(&mut Fake { superblocks, checks, mounts, done }, None);
+        assert_eq!(outcome, Outcome { was_cut, ..State::Good.into() });
+    }
+}
+
+#[test]
 fn what_the_kernel_noted_is_repaired_before_the_mount_or_after_its_journal() {
     let state = "repaired: the kernel met errors on it: fixed";
     check(&[true], &[checked(1, "fixed")], &[Ok(())], "-p mount", state);
@@ -271,7 +284,9 @@ fn a_report_is_read_back_and_nothing_else_is() {
     ] {
         for problem in [None, Some("problem".to_owned())] {
             let device = (state != State::Missing).then(|| "/dev/vda5".to_owned());
-            let report = Report { device, outcome: Outcome { state: state.clone(), problem } };
+            let was_cut = problem.is_some();
+            let outcome = Outcome { state: state.clone(), was_cut, problem };
+            let report = Report { device, outcome };
             assert_eq!(Report::parse(&report.encode()), Some(report));
         }
     }

@@ -181,7 +181,7 @@ fn data_is_whole(disk: &Disk) {
 }
 
 /// Runs commands of debugfs on the data partition.
-fn debugfs(disk: &Disk, commands: &str) -> String {
+pub(crate) fn debugfs(disk: &Disk, commands: &str) -> String {
     let offset = disk.table().data().unwrap().extent.offset;
     let script = disk.path().with_extension("commands");
     std::fs::write(&script, commands).unwrap();
@@ -200,7 +200,7 @@ fn plant_identity(disk: &Disk) -> String {
 }
 
 /// Names in a directory of the data partition.
-fn listed(disk: &Disk, directory: &str) -> Vec<String> {
+pub(crate) fn listed(disk: &Disk, directory: &str) -> Vec<String> {
     let text = debugfs(disk, &format!("ls -p {directory}\n"));
     let names = text.lines().filter_map(|line| line.strip_prefix('/')?.split('/').nth(4));
     names.filter(|name| !matches!(*name, "" | "." | "..")).map(str::to_owned).collect()

@@ -189,6 +189,8 @@ pub enum Verb {
     OnDemand,
     /// Let memory be compressed.
     Zram,
+    /// Make the output of containers readable again after a power cut.
+    MendOutput,
     /// Write the log to the data partition.
     KeepLogs,
     /// Keep what the kernel said last when it crashed.
@@ -479,6 +481,7 @@ fn silent(word: &str, json: bool, now: bool) -> Result<Verb, String> {
         "ssh-server" => Verb::SshServer,
         "wifi" => Verb::Wifi,
         "zram" => Verb::Zram,
+        "mend-output" => Verb::MendOutput,
         "keep-logs" => Verb::KeepLogs,
         "keep-crashes" => Verb::KeepCrashes,
         "watchdog" => Verb::Watchdog,
@@ -594,6 +597,7 @@ mod tests {
             ("iota ssh-server", Verb::SshServer),
             ("iota wifi", Verb::Wifi),
             ("iota zram", Verb::Zram),
+            ("iota mend-output", Verb::MendOutput),
             ("iota keep-logs", Verb::KeepLogs),
             ("iota keep-crashes", Verb::KeepCrashes),
             ("iota watchdog", Verb::Watchdog),

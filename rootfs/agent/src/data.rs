@@ -76,6 +76,9 @@ impl Data {
         }
         match &self.report.outcome.state {
             State::Missing => line.push_str("none on this disk: /data is memory and will be lost"),
+            State::Good if self.report.outcome.was_cut => {
+                line.push_str("good, after a power cut or a crash");
+            }
             State::Good => line.push_str("good"),
             State::New { kept_identity: false } => line.push_str("new since this start"),
             State::New { kept_identity: true } => {
@@ -133,6 +136,7 @@ impl Data {
             "state": outcome.state.word(),
             "why": why,
             "said": said,
+            "was-cut": outcome.was_cut,
             "problem": outcome.problem,
             "device": device,
             "bytes": self.bytes,
@@ -189,7 +193,7 @@ mod tests {
 
     fn data(state: State) -> Data {
         let device = Some("/dev/vda5".to_owned());
-        let report = Report { device, outcome: Outcome { state, problem: None } };
+        let report = Report { device, outcome: Outcome::from(state) };
         let (bytes, used_bytes) = (Some(896 << 20), Some(41 << 20));
         let (written_bytes, up_s) = (Some(12_345_678), 60);
         Data { report, bytes, used_bytes, written_bytes, up_s, errors: 0, reset: None }
@@ -212,6 +216,15 @@ mod tests {
             assert_eq!(data.text(), format!("{line}{wear}"));
             assert!(data.is_well());
         }
+    }
+
+    #[test]
+    fn a_start_after_a_power_cut_says_so() {
+        let mut data = data(State::Good);
+        assert_eq!(data.json()["was-cut"], false);
+        data.report.outcome.was_cut = true;
+        assert!(data.text().contains(" 41 MiB used, good, after a power cut or a crash\n"));
+        assert_eq!(data.json()["was-cut"], true);
     }
 
     #[test]

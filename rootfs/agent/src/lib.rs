@@ -1,11 +1,11 @@
 //! The device's own command `iota`: talks to the engine, keeps the declared containers, reports.
 //!
 //! Reading order: [`args`] → [`services`] → [`engine`] → [`client`] → [`http`] and [`stream`];
-//! for an engine that runs on demand [`podman`] and [`health_checks`]; for containerd alone
-//! [`containerd`], [`container_log`] and [`contained`]; for people who log in
-//! [`ssh`] → [`shell`]; for updates [`update`] → [`own_disk`] → [`apply`]; for the data partition
-//! [`growth`], [`data`] and [`reset`]; for the owner's `iota.toml` [`own_config`]; for apps
-//! [`apps`] and [`on_demand`].
+//! before the engine, after a power cut, [`mend_output`]; for an engine that runs on demand
+//! [`podman`] and [`health_checks`]; for containerd alone [`containerd`], [`container_log`] and
+//! [`contained`]; for people who log in [`ssh`] → [`shell`]; for updates [`update`] → [`own_disk`]
+//! → [`apply`]; for the data partition [`growth`], [`data`] and [`reset`]; for the owner's
+//! `iota.toml` [`own_config`]; for apps [`apps`] and [`on_demand`].
 
 pub mod apply;
 pub mod apps;
@@ -30,6 +30,7 @@ pub mod led;
 pub mod logs;
 pub mod memory;
 pub mod memory_limit;
+pub mod mend_output;
 pub mod modprobe;
 pub mod network;
 pub mod on_demand;

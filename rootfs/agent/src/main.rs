@@ -88,6 +88,7 @@ fn run(args: &Args) -> Result<ExitCode, String> {
         Verb::Contained(ref command) => Ok(contain(command)),
         Verb::OnDemand => units::on_demand(&args.system),
         Verb::Zram => units::zram(),
+        Verb::MendOutput => units::mend_output(),
         Verb::KeepLogs => units::keep_logs(),
         Verb::KeepCrashes => units::keep_crashes(),
         Verb::Watchdog => units::watchdog(&args.system),

@@ -1,6 +1,6 @@
 //! The verbs that PID 1 starts as services, and the one that dhcpcd runs.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -22,6 +22,7 @@ use agent::health_checks;
 use agent::identity;
 use agent::kept_log::{self, Collector, Store};
 use agent::led::StatusLed;
+use agent::mend_output::{self, Mended};
 use agent::network::{self, Event, Files};
 use agent::on_demand::Holder;
 use agent::on_demand::compose::Projects;
@@ -40,6 +41,7 @@ use agent::update::{self, Change, Facts, Lines};
 use agent::watchdog::{self, Seen, Watch};
 use agent::{sys, vlan, wifi, zram};
 use ondisk::calendar::Day;
+use ondisk::data_care;
 use ondisk::system::{RUNNING_MARK, System};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -284,6 +286,23 @@ pub(crate) fn zram() -> Result<ExitCode, String> {
     if let Some(bytes) = done {
         let line = format!("memory: {} MiB may be compressed when it is short", bytes >> 20);
         Console::new(io::stdout()).say(&line);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Without a report of PID 1's nobody knows, and files are looked at.
+pub(crate) fn mend_output() -> Result<ExitCode, String> {
+    let report = fs::read_to_string(data_care::PATH).ok();
+    let report = report.and_then(|text| data_care::Report::parse(&text));
+    if report.is_none_or(|report| mend_output::is_needed(&report.outcome)) {
+        let console = Console::new(io::stdout());
+        mend_output::mend_all(Path::new("/var/lib"), &mut |done| match done {
+            Ok(Mended { path, lost }) => console.say(&format!(
+                "{}: the power cut took the last of a container's output; {lost} bytes are cut out",
+                path.display()
+            )),
+            Err(error) => console.say(&format!("a container's output is left as it is: {error}")),
+        });
     }
     Ok(ExitCode::SUCCESS)
 }
