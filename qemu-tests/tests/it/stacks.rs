@@ -60,7 +60,7 @@ fn run_and_come_back(engine: &str) {
     answers("GET/milk", r#"{"GET":"two"}"#);
     says_more(&mut machine, "sensors", "sensors/kitchen 21.5");
     runs_again(&mut machine, runs);
-    let (_, said) = machine.execute(&["logs", "output"], std::io::empty());
+    let (_, said) = machine.execute(&["logs", "agent"], std::io::empty());
     assert!(said.matches("the power cut took the last").count() >= cut, "{said}");
     machine.power_off(LONG);
 }
