@@ -196,12 +196,15 @@ pub fn ask(
 /// Most channels that one leads to another over.
 const MOST_STEPS: usize = 8;
 
+/// Who is asked for a channel.
+pub type Servers<'a> = dyn Fn(&str) -> Result<Box<dyn Web>, String> + 'a;
+
 /// The same for a system of this rollback index: where its channel offers what only newer ones can
 /// be followed by, the channel is asked that brings it there.
 ///
-/// `server` says who is asked for a channel; whom the last one came from is part of the result.
+/// Whom the last channel came from is part of the result.
 pub fn ask_through(
-    server: &dyn Fn(&str) -> Result<Box<dyn Web>, String>,
+    servers: &Servers<'_>,
     (board, name): (&str, &str),
     (mut known, running_index): (TrustRoot, u64),
     places: &Places,
@@ -209,7 +212,7 @@ pub fn ask_through(
 ) -> Result<(Answer, Box<dyn Web>), String> {
     let mut channel = name.to_owned();
     for _ in 0..MOST_STEPS {
-        let web = server(&channel)?;
+        let web = servers(&channel)?;
         let answer = ask(&*web, (board, &channel), known, places, sleep)?;
         let needs = answer.channel.conditions.needs.as_ref();
         match needs.and_then(|needs| needs.through.clone()) {
