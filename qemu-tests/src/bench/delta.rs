@@ -1,5 +1,6 @@
 //! The bytes that an update costs, by every carrier and for every root format, beside xdelta3 and
-//! `zstd --patch-from` on the same pair of images.
+//! `zstd --patch-from` on the same pair of images; for the default format also beside casync,
+//! zchunk, bsdiff and ostree.
 //!
 //! Two pairs, made of Debian's packages as they are now: a month of updates (what the suites for
 //! updates and security have over the stable one, with one kernel) and a kernel (with all else the
@@ -22,6 +23,7 @@ use builder::signer::Signer;
 use builder::{definitions, verbs};
 use ondisk::device::FileDevice;
 
+use super::delta_peers::{self, Pair};
 use super::follow::{self, Past};
 use super::process::measure;
 use super::table::{Goal, Row, Value};
@@ -154,15 +156,23 @@ fn compare(
     let missing = new.release.front_bytes + missing_bytes(&any, old, new);
     let (xdelta, zstd) = (xdelta3(old, new, tools)?, patch_from(old, new, tools)?);
     let row = |of: &str, bytes| Row::new(format!("{what}: {of}"), Value::Megabytes(bytes));
-    let first = row("differences", fetched).beside("xdelta3 -9", Value::Megabytes(xdelta));
-    Ok(vec![
+    let beside = |peer, bytes| row("differences", fetched).beside(peer, Value::Megabytes(bytes));
+    let first = beside("xdelta3 -9", xdelta);
+    let mut rows = vec![
         match goal {
             Some(goal) => first.goal(Goal::AtMost(Value::Megabytes(goal))),
             None => first,
         },
-        row("differences", fetched).beside("zstd -19 --patch-from", Value::Megabytes(zstd)),
-        row("missing pieces", missing),
-    ])
+        beside("zstd -19 --patch-from", zstd),
+    ];
+    // A goal is what the default has.
+    if goal.is_some() {
+        let pair = Pair { old: (&old.file, &old.release), new: (&new.file, &new.release) };
+        let peers = delta_peers::sizes(&pair, &new.file.with_extension("peers"), tools)?;
+        rows.extend(peers.into_iter().map(|(peer, bytes)| beside(peer, bytes)));
+    }
+    rows.push(row("missing pieces", missing));
+    Ok(rows)
 }
 
 fn file_bytes(pack: &Pack) -> u64 {

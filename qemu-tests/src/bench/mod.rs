@@ -8,6 +8,7 @@
 pub mod boot;
 pub mod builds;
 pub mod delta;
+pub mod delta_peers;
 pub mod directory;
 pub mod engines;
 pub mod flash;

@@ -23,7 +23,7 @@ use qemu_tests::bench::writers;
 use qemu_tests::tools::with_host;
 use qemu_tests::{image, stacks, workspace};
 
-/// The word that makes the benchmark program choose the packages of peers and stacks anew.
+/// The word that makes the benchmark program choose the packages of peers, stacks and tools anew.
 const LOCK_PACKAGES: &str = "lock-packages";
 
 /// What can be measured.
@@ -169,7 +169,8 @@ fn host() -> Result<Vec<Row>> {
 
 fn lock_packages(host: &Host<'_>) -> Result<()> {
     peers::packages(host.workspace).lock(host)?;
-    stacks::packages(host.workspace).lock(host)
+    stacks::packages(host.workspace).lock(host)?;
+    with_tools(|tools| tools.lock_again(host.workspace))
 }
 
 /// Calls a job with the programs of others.

@@ -34,9 +34,12 @@ const fn tool(
     Known { name, group, path, is_python: false, version_argument, oldest, package }
 }
 
+/// What only the benchmark of updates is held against.
+const PEERS: &str = "delta-peers";
+
 /// All tools. Versions are those from which on the tests have been seen to pass, or that brought
 /// what the tests use.
-static KNOWN: [Known; 27] = [
+static KNOWN: [Known; 32] = [
     // 8.2 is the first that knows all of `-cpu max` that current firmware expects.
     Known {
         group: "qemu",
@@ -77,6 +80,15 @@ static KNOWN: [Known; 27] = [
     Known { group: "deltas", ..tool("xdelta3", "usr/bin/xdelta3", "xdelta3", "-V", (3, 0)) },
     // 1.4.7 brought --patch-from.
     Known { group: "deltas", ..tool("zstd", "usr/bin/zstd", "zstd", "--version", (1, 4)) },
+    Known { group: PEERS, ..tool("casync", "usr/bin/casync", "casync", "--version", (2, 0)) },
+    Known { group: PEERS, ..tool("zck", "usr/bin/zck", "zchunk", "--version", (1, 2)) },
+    Known {
+        group: PEERS,
+        ..tool("zck_delta_size", "usr/bin/zck_delta_size", "zchunk", "--version", (1, 2))
+    },
+    // It tells no version; 4.3 is from 2005.
+    Known { group: PEERS, ..tool("bsdiff", "usr/bin/bsdiff", "bsdiff", "--version", (4, 3)) },
+    Known { group: PEERS, ..tool("ostree", "usr/bin/ostree", "ostree", "--version", (2022, 1)) },
     // It answers 2.8's questions since 2.0; older ones are out of use.
     Known {
         group: "registry",
