@@ -42,10 +42,7 @@ pub struct Data {
 impl Data {
     /// Asks PID 1's report, the kernel and the record; an error is one clause.
     pub fn read(facts: &Facts) -> Result<Self, String> {
-        let text = fs::read_to_string(data_care::PATH)
-            .map_err(|error| format!("{}: {error}", data_care::PATH))?;
-        let report = Report::parse(&text);
-        let report = report.ok_or_else(|| format!("{}: not PID 1's words", data_care::PATH))?;
+        let report = report()?;
         let node = report.device.as_deref().map(Path::new).and_then(Path::file_name);
         let name = node.map(|name| name.to_string_lossy().into_owned());
         let mounted = report.outcome.state.is_mounted();
@@ -147,6 +144,13 @@ impl Data {
             "reset": self.reset.map(word),
         })
     }
+}
+
+/// What PID 1 left at this start; an error is one clause.
+pub fn report() -> Result<Report, String> {
+    let text = fs::read_to_string(data_care::PATH)
+        .map_err(|error| format!("{}: {error}", data_care::PATH))?;
+    Report::parse(&text).ok_or_else(|| format!("{}: not PID 1's words", data_care::PATH))
 }
 
 /// What the next start will do; a disk that cannot be read says so elsewhere.

@@ -60,6 +60,15 @@ pub fn settle(unfinished: &Path, name: &Path) -> io::Result<()> {
     name.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
+/// Names in a directory, sorted; none if it is not there.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;

@@ -19,13 +19,15 @@
 //! Guarantees: whole entries stay, in their order; a file whose entries are all whole is not
 //! written. A cut in the middle of the work leaves what the next start mends.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use ondisk::data_care::{Outcome, State};
+
+use crate::files;
 
 /// So much of the end of a file is looked at: more than an engine lets one grow, and more than is
 /// written in the half minute after which the kernel has written everything.
@@ -61,23 +63,23 @@ pub fn is_needed(data: &Outcome) -> bool {
 /// Mends the output of all containers below the directory where engines keep theirs (`/var/lib`);
 /// `told` hears of each file that was not whole, or could not be mended.
 pub fn mend_all(engines: &Path, told: &mut dyn FnMut(Result<Mended, String>)) {
-    let files = |parent: &Path, framing, is_one: &dyn Fn(&str) -> bool| {
-        let names = names(parent).into_iter().filter(|name| is_one(name));
+    let logs = |parent: &Path, framing, is_one: &dyn Fn(&str) -> bool| {
+        let names = files::names(parent).into_iter().filter(|name| is_one(name));
         names.map(|name| (parent.join(name), framing)).collect::<Vec<_>>()
     };
     let docker = engines.join("docker/containers");
     let podman = engines.join("containers/storage/overlay-containers");
     let containerd = engines.join("containerd/output");
-    let mut all = files(&containerd, Framing::Text, &|name| is_log(name, ".log"));
-    for id in names(&docker) {
+    let mut all = logs(&containerd, Framing::Text, &|name| is_log(name, ".log"));
+    for id in files::names(&docker) {
         let own = docker.join(id);
-        all.extend(files(&own, Framing::Json, &|name| is_log(name, "-json.log")));
+        all.extend(logs(&own, Framing::Json, &|name| is_log(name, "-json.log")));
         let local = own.join("local-logs");
-        all.extend(files(&local, Framing::Local, &|name| is_log(name, "container.log")));
+        all.extend(logs(&local, Framing::Local, &|name| is_log(name, "container.log")));
     }
-    for id in names(&podman) {
+    for id in files::names(&podman) {
         let own = podman.join(id).join("userdata");
-        all.extend(files(&own, Framing::Text, &|name| is_log(name, "ctr.log")));
+        all.extend(logs(&own, Framing::Text, &|name| is_log(name, "ctr.log")));
     }
     for (path, framing) in all {
         match mend(&path, framing) {
@@ -86,15 +88,6 @@ pub fn mend_all(engines: &Path, told: &mut dyn FnMut(Result<Mended, String>)) {
             Err(error) => told(Err(format!("{}: {error}", path.display()))),
         }
     }
-}
-
-/// What is in a directory, if there is one; in order, so that what is said is.
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    names
 }
 
 /// Whether a name ends like this, or so with the number of an older file.
@@ -185,6 +178,8 @@ fn entry(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn local(texts: &[&str]) -> Vec<u8> {

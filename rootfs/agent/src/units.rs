@@ -1,6 +1,6 @@
 //! The verbs that PID 1 starts as services, and the one that dhcpcd runs.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -15,6 +15,7 @@ use agent::apps::run::Runner;
 use agent::apps::store::Places as AppPlaces;
 use agent::console::Console;
 use agent::crash;
+use agent::data;
 use agent::engine::rescue::{self, Store as EngineStore};
 use agent::growth;
 use agent::health::{self, Gate};
@@ -41,7 +42,6 @@ use agent::update::{self, Change, Facts, Lines};
 use agent::watchdog::{self, Seen, Watch};
 use agent::{sys, vlan, wifi, zram};
 use ondisk::calendar::Day;
-use ondisk::data_care;
 use ondisk::system::{RUNNING_MARK, System};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -292,9 +292,7 @@ pub(crate) fn zram() -> Result<ExitCode, String> {
 
 /// Without a report of PID 1's nobody knows, and files are looked at.
 pub(crate) fn mend_output() -> Result<ExitCode, String> {
-    let report = fs::read_to_string(data_care::PATH).ok();
-    let report = report.and_then(|text| data_care::Report::parse(&text));
-    if report.is_none_or(|report| mend_output::is_needed(&report.outcome)) {
+    if data::report().map_or(true, |report| mend_output::is_needed(&report.outcome)) {
         let console = Console::new(io::stdout());
         mend_output::mend_all(Path::new("/var/lib"), &mut |done| match done {
             Ok(Mended { path, lost }) => console.say(&format!(

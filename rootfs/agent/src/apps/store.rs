@@ -62,7 +62,7 @@ impl Places {
     /// The names of all apps that are to run: carried ones and pushed ones.
     pub fn names(&self, carried: &Carried) -> Vec<String> {
         let mut names: Vec<String> = carried.apps.iter().map(|(name, _)| name.clone()).collect();
-        for name in entries(&self.kept) {
+        for name in files::names(&self.kept) {
             if matches!(self.current_number(&name), Some(Release::Pushed(_))) {
                 names.push(name);
             }
@@ -77,7 +77,7 @@ impl Places {
         let is_carried = |name: &String| carried.apps.iter().any(|(it, _)| it == name);
         let was_started = |name: &String| self.of(name).join("system.json").exists();
         let is_pushed = |name: &String| self.current_number(name).is_some();
-        let names = entries(&self.kept).into_iter();
+        let names = files::names(&self.kept).into_iter();
         names.filter(|it| !is_carried(it) && was_started(it) && !is_pushed(it)).collect()
     }
 
@@ -129,7 +129,7 @@ impl Places {
 
     /// All releases of an app, the newest first, with the time at which each was pushed.
     pub fn history(&self, name: &str, carried: &Carried) -> Vec<(Release, Option<u64>)> {
-        let mut releases: Vec<(Release, Option<u64>)> = entries(&self.of(name))
+        let mut releases: Vec<(Release, Option<u64>)> = files::names(&self.of(name))
             .iter()
             .filter_map(|entry| entry.parse().ok().map(Release::Pushed))
             .filter_map(|release| {
@@ -222,7 +222,7 @@ impl Places {
     /// Every image that some release of some app still needs.
     pub fn needed_images(&self, carried: &Carried) -> Vec<String> {
         let mut ids: Vec<String> = carried.images.iter().map(|image| image.id.clone()).collect();
-        for name in entries(&self.kept) {
+        for name in files::names(&self.kept) {
             for (release, _) in self.history(&name, carried) {
                 if let Ok(Some(app)) = self.release(&name, release, carried) {
                     ids.extend(app.images.into_iter().map(|image| image.id));
@@ -250,15 +250,6 @@ fn read_declaration(directory: &Path) -> Result<Option<Value>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(&error)),
     }
-}
-
-/// Names in a directory, sorted; none if it is not there.
-fn entries(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    names
 }
 
 #[cfg(test)]
