@@ -208,7 +208,8 @@ fn patch_from(old: &Image, new: &Image, tools: &Tools<'_>) -> Result<u64> {
     length(&target)
 }
 
-fn length(path: &Path) -> Result<u64> {
+/// Size of a file.
+pub(super) fn length(path: &Path) -> Result<u64> {
     let data = fs::metadata(path).context(|| format!("cannot read {}", path.display()))?;
     Ok(data.len())
 }

@@ -16,6 +16,7 @@ use builder::publish::release::Release;
 use ondisk::layout::Extent;
 use ondisk::spans;
 
+use super::delta::length;
 use super::process::measure;
 
 /// Bytes that each of them has a device fetch.
@@ -196,9 +197,4 @@ fn walk(directory: &Path, each: &mut dyn FnMut(&Path) -> Result<()>) -> Result<(
         }
     }
     Ok(())
-}
-
-fn length(path: &Path) -> Result<u64> {
-    let data = fs::metadata(path).context(|| format!("cannot read {}", path.display()))?;
-    Ok(data.len())
 }
