@@ -1,22 +1,22 @@
 //! Where groups of blocks end.
 //!
 //! At places that depend on the blocks alone: what moves by whole blocks between two versions stays
-//! the same group. Spans ([`crate::spans`]) stay in one group, since they are packed again as a
+//! the same group. A span ([`crate::spans`]) stays in one group, since it is packed again as a
 //! whole. A device cuts the system that runs by the same rule, to find in it what a new one shares
 //! with it; were the rule another one, it would find less, and nothing wrong.
 use alloc::vec::Vec;
-
-use sha2::{Digest as _, Sha256};
 
 use super::{Group, MAX_GROUP_BLOCKS};
 use crate::digest::Digest;
 use crate::spans::{At, Walker};
 
-/// Blocks of a group, at least; after a block whose checksum has five zeros at its end, the group
+/// Blocks of a group, at least; behind a block whose checksum has five zeros at its end, the group
 /// ends where no span is open: 150 KiB in the mean. Smaller ones make larger updates: each has a
 /// hash, and is packed without what its neighbours have told.
 const LEAST_BLOCKS: u32 = 2;
-/// And at most, so that zeros do not end up in one.
+/// And at most, so that zeros do not end up in one. A span that goes on behind them starts the
+/// next group: in a kernel one of 35 blocks follows one of 33, and what begins in one group and
+/// ends in another can be unpacked in neither.
 const MOST_BLOCKS: u32 = MAX_GROUP_BLOCKS;
 /// From so many blocks on it ends in any case, if no span is open,
 const MANY_BLOCKS: u32 = 48;
@@ -27,38 +27,69 @@ const CUT_MASK: u32 = 31;
 /// Cuts a row of blocks into groups.
 #[derive(Clone, Debug, Default)]
 pub struct Cutter {
-    hasher: Sha256,
-    blocks: u32,
     walker: Walker,
-    /// Bytes that are in the spans of the group.
-    content: usize,
-    /// Whether a block said that the group ends.
-    ends: bool,
+    /// The group so far, up to where no span was open.
+    whole: Part,
+    /// What follows it: a span that has not ended.
+    open: Part,
 }
 
 impl Cutter {
-    /// Takes the next block; the group that it ends, if it ends one.
+    /// Takes the next block; the group that has ended with it, or before a span that it is in.
     pub fn put(&mut self, block: &[u8]) -> Option<Group> {
-        self.hasher.update(block);
-        // OK to saturate: MOST_BLOCKS ends it.
-        self.blocks = self.blocks.saturating_add(1);
-        let cut = crc32fast::hash(block) & CUT_MASK == 0 && self.blocks >= LEAST_BLOCKS;
         let at = self.walker.put(block);
-        if let At::End { content } = at {
-            self.content = self.content.saturating_add(content);
+        self.open.put(block);
+        if at == At::Inside {
+            let fits = self.whole.blocks.saturating_add(self.open.blocks) < MOST_BLOCKS;
+            return if fits { None } else { self.whole.take() };
         }
-        let much = self.blocks >= MANY_BLOCKS || self.content >= MANY_CONTENT_BYTES;
-        self.ends |= cut || much;
-        let whole = at != At::Inside;
-        if (self.ends && whole) || self.blocks >= MOST_BLOCKS { self.finish() } else { None }
+        let content = if let At::End { content } = at { content } else { 0 };
+        self.whole.join(core::mem::take(&mut self.open), content);
+        if self.whole.ends() { self.whole.take() } else { None }
     }
 
     /// The group that has not ended yet; after it, the next one starts.
     pub fn finish(&mut self) -> Option<Group> {
-        let blocks = core::mem::take(&mut self.blocks);
-        (self.content, self.ends) = (0, false);
-        let sha256 = Digest::from_bytes(self.hasher.finalize_reset().into());
-        (blocks > 0).then_some(Group { blocks, sha256 })
+        self.whole.join(core::mem::take(&mut self.open), 0);
+        self.whole.take()
+    }
+}
+
+/// Part of a group.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    bytes: Vec<u8>,
+    blocks: u32,
+    /// Bytes that are in its spans.
+    content: usize,
+    /// Whether a block says that the group ends.
+    cut: bool,
+}
+
+impl Part {
+    fn put(&mut self, block: &[u8]) {
+        self.bytes.extend_from_slice(block);
+        // OK to saturate: MOST_BLOCKS ends it.
+        self.blocks = self.blocks.saturating_add(1);
+        self.cut |= crc32fast::hash(block) & CUT_MASK == 0;
+    }
+
+    fn join(&mut self, next: Self, content: usize) {
+        self.bytes.extend_from_slice(&next.bytes);
+        self.blocks = self.blocks.saturating_add(next.blocks);
+        self.content = self.content.saturating_add(content);
+        self.cut |= next.cut;
+    }
+
+    fn ends(&self) -> bool {
+        let much = self.blocks >= MANY_BLOCKS || self.content >= MANY_CONTENT_BYTES;
+        much || (self.cut && self.blocks >= LEAST_BLOCKS)
+    }
+
+    /// The group that it is, if it is one; it is empty afterwards.
+    fn take(&mut self) -> Option<Group> {
+        let Self { bytes, blocks, .. } = core::mem::take(self);
+        (blocks > 0).then(|| Group { blocks, sha256: Digest::of(&bytes) })
     }
 }
 
