@@ -35,8 +35,25 @@ pub fn slow_tests_wanted() -> bool {
     let wanted = std::env::var_os("RUN_SLOW_TESTS").is_some_and(|value| !value.is_empty());
     if !wanted {
         eprintln!("left out: takes minutes; runs with RUN_SLOW_TESTS=1 (cargo xtask test)");
+        return false;
     }
-    wanted
+    time_is_left()
+}
+
+/// Whether a slow test may still start, by the limit of whoever runs them all (`cargo xtask test`);
+/// its name goes to the list of those that may not.
+fn time_is_left() -> bool {
+    let until = std::env::var("SLOW_TESTS_UNTIL").ok().and_then(|text| text.parse().ok());
+    let Some(until) = until.map(std::time::Duration::from_secs) else { return true };
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    if now > until {
+        let list = std::env::var_os("SLOW_TESTS_LEFT_OUT").expect("a file for their names");
+        let mut list = std::fs::OpenOptions::new().append(true).open(list).unwrap();
+        let test = std::thread::current();
+        std::io::Write::write_all(&mut list, format!("{}\n", test.name().unwrap()).as_bytes())
+            .unwrap();
+    }
+    now <= until
 }
 
 /// The root of the workspace.

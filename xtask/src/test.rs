@@ -1,26 +1,66 @@
 //! `cargo xtask test`: every test of the workspace, the slow ones that boot machines included.
 //!
-//! Output is cargo's own, followed by what the failed tests said once more, and by one line that
-//! sums the runners up: `812 passed, 0 failed`.
+//! Output is cargo's own, followed by what the failed tests said once more, by the tests that had no
+//! time left, and by one line that sums the runners up: `812 passed, 0 failed`.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use crate::process::{self, Outcome};
 use crate::tidy;
 
+/// Variable with the minutes after which no further slow test starts.
+const MINUTES: &str = "IOTA_TEST_MINUTES";
+
 /// Runs all tests; `rest` goes to `cargo test` as it is, such as a part of a test's name.
 pub(crate) fn run(rest: &[String]) -> Outcome {
+    let minutes = minutes(std::env::var(MINUTES).ok().as_deref())?;
+    let until = minutes.map(|minutes| SystemTime::now() + Duration::from_secs(60 * minutes));
     let tidiness = tidy::run();
     let mut command = process::cargo();
     command.args(["test", "--workspace", "--no-fail-fast"]).args(rest);
     command.env("RUN_SLOW_TESTS", "1");
+    let left_out = process::workspace().join("target/tests-left-out");
+    if let Some(until) = until {
+        limit(&mut command, until, &left_out)?;
+    }
     let (mut sums, failures, success) = run_and_sum(&mut command)?;
     sums.settle(success);
+    if until.is_some() {
+        sums.left_out = names(&left_out)?;
+    }
     print!("{}", failures.text());
     println!("{}", sums.line());
     tidiness?;
     if success { Ok(()) } else { Err("tests failed".to_owned()) }
+}
+
+fn minutes(text: Option<&str>) -> Result<Option<u64>, String> {
+    let number = |text: &str| text.parse().map_err(|_| format!("{MINUTES}={text} is no number"));
+    text.map(number).transpose()
+}
+
+/// Tells the slow tests until when they may start, and where they write what did not
+/// (`qemu_tests::slow_tests_wanted`).
+fn limit(command: &mut Command, until: SystemTime, left_out: &Path) -> Outcome {
+    let failed = |cause: std::io::Error| format!("{}: {cause}", left_out.display());
+    if let Some(directory) = left_out.parent() {
+        fs::create_dir_all(directory).map_err(failed)?;
+    }
+    fs::write(left_out, "").map_err(failed)?;
+    let since_1970 = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    command.env("SLOW_TESTS_UNTIL", since_1970.as_secs().to_string());
+    command.env("SLOW_TESTS_LEFT_OUT", left_out);
+    Ok(())
+}
+
+fn names(left_out: &Path) -> Result<Vec<String>, String> {
+    let text = fs::read_to_string(left_out);
+    let text = text.map_err(|cause| format!("{}: {cause}", left_out.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 fn run_and_sum(command: &mut Command) -> Result<(Sums, Failures, bool), String> {
@@ -86,6 +126,8 @@ struct Sums {
     passed: u64,
     failed: u64,
     ignored: u64,
+    /// Names of those that had no time left; their runners count them as passed.
+    left_out: Vec<String>,
 }
 
 impl Sums {
@@ -121,7 +163,15 @@ impl Sums {
             0 => String::new(),
             number => format!(", {number} ignored"),
         };
-        format!("{} passed, {} failed{ignored}", self.passed, self.failed)
+        let (left_out, names) = match self.left_out.len() {
+            0 => (0, String::new()),
+            number => {
+                (number as u64, format!("no time was left for: {}\n", self.left_out.join(", ")))
+            }
+        };
+        let passed = self.passed.saturating_sub(left_out);
+        let last = if left_out > 0 { format!(", {left_out} left out") } else { String::new() };
+        format!("{names}{passed} passed, {} failed{ignored}{last}", self.failed)
     }
 }
 
@@ -141,6 +191,17 @@ mod tests {
             sums.add(line);
         }
         assert_eq!(sums.line(), "5 passed, 1 failed, 1 ignored");
+    }
+
+    #[test]
+    fn tests_that_had_no_time_left_are_named_and_have_not_passed() {
+        let left_out = vec!["a::b".to_owned(), "c::d".to_owned()];
+        let sums = Sums { passed: 5, left_out, ..Sums::default() };
+        let lines = "no time was left for: a::b, c::d\n3 passed, 0 failed, 2 left out";
+        assert_eq!(sums.line(), lines);
+        assert_eq!(minutes(Some("70")), Ok(Some(70)));
+        assert_eq!(minutes(None), Ok(None));
+        assert_eq!(minutes(Some("1h")), Err("IOTA_TEST_MINUTES=1h is no number".to_owned()));
     }
 
     #[test]
