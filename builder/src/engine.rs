@@ -244,6 +244,7 @@ struct RawPersistent {
     path: String,
     mode: String,
     owner: String,
+    layers: Option<String>,
     reason: String,
 }
 
@@ -402,7 +403,7 @@ impl RawPersistent {
     fn check(self) -> Result<Persistent> {
         reason("persistent", &self.path, &self.reason)?;
         let (mode, owner) = (mode(&self.mode)?, owner(&self.owner)?);
-        Ok(Persistent { name: self.name, path: self.path, mode, owner })
+        Ok(Persistent { name: self.name, path: self.path, mode, owner, layers: self.layers })
     }
 }
 

@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use ondisk::system::Owner;
+use rustix::fs::{IFlags, Mode, OFlags, ioctl_getflags, ioctl_setflags};
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount, mount_bind, mount_change};
 
 use crate::failure::{Context, Result};
@@ -50,6 +52,7 @@ pub(crate) fn perform_step(
             mount_change(*path, shared).context("share")
         }
         Step::Directory { path, mode, owner } => make_directory(path, *mode, *owner),
+        Step::Journal(path) => journal_contents(path),
         Step::Link { path, target } => symlink(target, path).context("symlink"),
         Step::Controllers(group) => enable_controllers(group),
         Step::Sysctl { path, value } => fs::write(path, value).context("write"),
@@ -84,6 +87,25 @@ fn make_directory(path: &str, mode: u32, owner: Owner) -> Result<()> {
     }
     fs::set_permissions(path, Permissions::from_mode(mode)).context("chmod")?;
     chown(path, Some(owner.user), Some(owner.group)).context("chown")
+}
+
+/// Files and directories that are made in a directory get this from it (`EXT4_FL_INHERITED` in
+/// fs/ext4/ext4.h).
+fn journal_contents(path: &str) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).context("open")?;
+    let change = || {
+        let flags = ioctl_getflags(&directory)?;
+        if flags.contains(IFlags::JOURNALING) {
+            return Ok(());
+        }
+        ioctl_setflags(&directory, flags | IFlags::JOURNALING)
+    };
+    match change() {
+        // Memory has no journal.
+        Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL) => Ok(()),
+        done => done.context("set its flags"),
+    }
 }
 
 /// Controllers are inherited by groups below only where each level above passes them on.

@@ -34,6 +34,9 @@ pub(crate) enum Step {
         /// Owner.
         owner: Owner,
     },
+    /// Have contents of files that are made below this directory written through the journal, where
+    /// the file system has one.
+    Journal(String),
     /// Make a symbolic link.
     Link {
         /// Where.
@@ -182,6 +185,14 @@ fn persistent(system: &System) -> Vec<Step> {
         let source = format!("/data/{}", entry.name);
         let (mode, owner) = (entry.mode, entry.owner);
         steps.push(Step::Directory { path: source.clone(), mode, owner });
+        if let Some(layers) = &entry.layers {
+            let mut path = source.clone();
+            for part in layers.split('/') {
+                path = format!("{path}/{part}");
+                steps.push(Step::Directory { path: path.clone(), mode, owner });
+            }
+            steps.push(Step::Journal(path));
+        }
         steps.push(Step::Directory { path: entry.path.clone(), mode, owner });
         steps.push(Step::Bind { source, target: entry.path.clone() });
     }
@@ -194,6 +205,7 @@ impl fmt::Display for Step {
             Self::Mount(Mount { kind, path, .. }) => write!(out, "mount {kind} on {path}"),
             Self::Share(path) => write!(out, "share {path}"),
             Self::Directory { path, .. } => write!(out, "make {path}"),
+            Self::Journal(path) => write!(out, "write contents below {path} through the journal"),
             Self::Link { path, target } => write!(out, "link {path} to {target}"),
             Self::Controllers(path) => write!(out, "enable the controllers of {path}"),
             Self::Sysctl { path, value } => write!(out, "write {value} to {path}"),
@@ -232,6 +244,7 @@ sysctl net.ipv4.ip_forward=1
 tmpfs /var mode=0755 size=25%
 directory /var/log mode=0755 owner=0:0
 persistent docker /var/lib/docker mode=0710 owner=0:0
+persistent containers /var/lib/containers mode=0711 owner=0:0 layers=storage/overlay
 ";
         let expected = "\
 share /
@@ -259,7 +272,13 @@ make /var/log
 mount /dev/vda5 on /data
 make /data/docker
 make /var/lib/docker
-show /data/docker at /var/lib/docker";
+show /data/docker at /var/lib/docker
+make /data/containers
+make /data/containers/storage
+make /data/containers/storage/overlay
+write contents below /data/containers/storage/overlay through the journal
+make /var/lib/containers
+show /data/containers at /var/lib/containers";
         assert_eq!(lines(text, &debian()).join("\n"), expected);
     }
 

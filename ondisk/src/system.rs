@@ -30,7 +30,8 @@
 //! tmpfs /var mode=0755 size=25%        always nosuid,nodev
 //! directory /var/log mode=0755 owner=0:0
 //! bind /run/containerd /opt/containerd
-//! persistent docker /var/lib/docker mode=0710 owner=0:0      /data/docker bound over the path
+//! persistent docker /var/lib/docker mode=0710 owner=0:0 layers=overlay2
+//!                                      /data/docker bound over the path; layers of images below it
 //! service docker                       services start in the order of the file
 //!   argument /usr/sbin/dockerd         the first one is the program
 //!   argument --data-root=/var/lib/docker
@@ -205,6 +206,9 @@ pub struct Persistent {
     pub mode: u32,
     /// Owner when it is made.
     pub owner: Owner,
+    /// Where an engine unpacks layers of images, below it: contents of files that are made there are
+    /// written through the journal.
+    pub layers: Option<String>,
 }
 
 /// User and group, by number: PID 1 reads no user database.

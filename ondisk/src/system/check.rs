@@ -47,10 +47,13 @@ impl System {
             check_path(source)?;
             check_path(target)?;
         }
-        for Persistent { name, path, mode, .. } in &self.persistent {
+        for Persistent { name, path, mode, layers, .. } in &self.persistent {
             check_name("persistent directory", name)?;
             check_path(path)?;
             check_mode(*mode)?;
+            if let Some(layers) = layers {
+                check_path(&format!("/{layers}"))?;
+            }
         }
         Ok(())
     }

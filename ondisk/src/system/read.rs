@@ -91,12 +91,16 @@ fn read_mount(system: &mut System, key: &str, value: &str) -> Result<(), Error> 
             let bind = Bind { source: (*source).to_owned(), target: (*target).to_owned() };
             system.binds.push(bind);
         }
-        ("persistent", [name, path, mode, owner]) => system.persistent.push(Persistent {
-            name: (*name).to_owned(),
-            path: (*path).to_owned(),
-            mode: octal(mode)?,
-            owner: attribute(owner, "owner=")?.parse()?,
-        }),
+        ("persistent", [name, path, mode, owner, rest @ ..]) if rest.len() <= 1 => {
+            let layers = rest.first().map(|layers| attribute(layers, "layers="));
+            system.persistent.push(Persistent {
+                name: (*name).to_owned(),
+                path: (*path).to_owned(),
+                mode: octal(mode)?,
+                owner: attribute(owner, "owner=")?.parse()?,
+                layers: layers.transpose()?.map(str::to_owned),
+            });
+        }
         ("tmpfs" | "directory" | "bind" | "persistent", _) => {
             return Err(fault(format!("`{key}` does not have that many words")));
         }

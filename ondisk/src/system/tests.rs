@@ -23,7 +23,7 @@ sysctl net.ipv4.ip_forward=1
 tmpfs /var mode=0755 size=25%
 directory /var/log mode=0755 owner=0:0
 bind /run/containerd /opt/containerd
-persistent docker /var/lib/docker mode=0710 owner=0:0
+persistent docker /var/lib/docker mode=0710 owner=0:0 layers=overlay2
 service network
   argument /usr/sbin/dhcpcd
   user 0:0
@@ -100,6 +100,20 @@ fn a_description_survives_the_way_through_its_text() {
 fn an_image_without_engine_and_services_is_fine() {
     let text = "iota-system 1\nhostname bare\n";
     assert_eq!(System::parse(text).unwrap().encode().unwrap(), text);
+}
+
+#[test]
+fn a_directory_that_survives_may_have_layers_of_images_in_it() {
+    let text = "iota-system 1\nhostname bare\n\
+        persistent iota /var/lib/iota mode=0700 owner=0:0\n\
+        persistent box /var/lib/box mode=0711 owner=0:0 layers=storage/overlay\n";
+    let system = System::parse(text).unwrap();
+    assert_eq!(system.encode().unwrap(), text);
+    let layers: Vec<_> = system.persistent.iter().map(|entry| entry.layers.as_deref()).collect();
+    assert_eq!(layers, [None, Some("storage/overlay")]);
+    refused("layers=overlay2", "layer=x", "line 21: expected `layers=…`, found `layer=x`");
+    refused("layers=overlay2", "layers=x y", "line 21: `persistent` does not have that many words");
+    refused("layers=overlay2", "layers=x/../y", "`/x/../y` is not a plain absolute path");
 }
 
 /// One change of the sample and the error it must give.

@@ -48,8 +48,11 @@ impl System {
         for Bind { source, target } in &self.binds {
             line(text, "bind ", format_args!("{source} {target}"));
         }
-        for Persistent { name, path, mode, owner } in &self.persistent {
-            let attributes = format_args!("{name} {path} mode={mode:04o} owner={owner}");
+        for Persistent { name, path, mode, owner, layers } in &self.persistent {
+            let key = if layers.is_some() { " layers=" } else { "" };
+            let layers = layers.as_deref().unwrap_or_default();
+            let attributes =
+                format_args!("{name} {path} mode={mode:04o} owner={owner}{key}{layers}");
             line(text, "persistent ", attributes);
         }
     }

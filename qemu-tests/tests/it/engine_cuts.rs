@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use crate::data::{debugfs, listed};
 use builder::host::progress::{Progress, Unit};
 use builder::host::qemu::{Forward, Options};
 use builder::oci::{self, Architecture, Archive};
@@ -134,6 +135,7 @@ fn record(flashed: &Disk, owner: &Person, name: &str) -> Recorded {
     let run_kept = entries();
     machine.power_off(LONG);
     drop(machine);
+    assert_eq!(flags_of_sums(&disk) & JOURNALED, JOURNALED, "contents are not in the journal");
     let log = WriteLog::open(&path).unwrap();
     eprintln!(
         "    {} requests; {ready} of them until the system was ready, {pulled} until it had \
@@ -141,6 +143,23 @@ fn record(flashed: &Disk, owner: &Person, name: &str) -> Recorded {
         log.entries.len()
     );
     Recorded { log, pulled, image_kept, run_kept }
+}
+
+/// ext4's flag of a file whose contents are written through the journal (`EXT4_JOURNAL_DATA_FL`).
+const JOURNALED: u32 = 0x4000;
+
+/// Flags of a file of the pulled image, as the engine unpacked it.
+fn flags_of_sums(disk: &Disk) -> u32 {
+    let layers = "/docker/overlay2";
+    let ids = listed(disk, layers).into_iter().filter(|name| name.len() == 64);
+    let told = ids.map(|id| debugfs(disk, &format!("stat {layers}/{id}/diff/{SUMS}\n")));
+    let flags = told.filter_map(|text| {
+        let (_, rest) = text.split_once("Flags: 0x")?;
+        u32::from_str_radix(rest.split_whitespace().next()?, 16).ok()
+    });
+    let flags: Vec<u32> = flags.collect();
+    assert_eq!(flags.len(), 1, "{flags:?}");
+    flags[0]
 }
 
 /// Starts what a cut has left, and has the image's content looked through.

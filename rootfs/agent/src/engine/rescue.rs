@@ -16,12 +16,14 @@
 //! power cut at any moment leaves files in the store or in `aside`, and the next start goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ondisk::system::System;
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::files;
@@ -132,11 +134,15 @@ impl Store {
     fn move_all(&self) -> io::Result<()> {
         let aside = self.aside();
         fs::create_dir_all(&aside)?;
-        for entry in fs::read_dir(&self.0)? {
-            let entry = entry?;
+        let entries: Vec<DirEntry> = fs::read_dir(&self.0)?.collect::<io::Result<_>>()?;
+        for entry in entries {
             if entry.file_name() != ASIDE && entry.file_name() != VOLUMES {
                 let to = free_name(&aside, &entry.file_name().to_string_lossy());
                 rename(&entry.path(), &to)?;
+                // PID 1 asked for it, and would do so again only at the next start.
+                if is_journaled(&to) {
+                    make_journaled(&entry.path(), fs::metadata(&to)?.permissions().mode())?;
+                }
             }
         }
         match fs::rename(self.0.join(VOLUMES).join(NOTES), free_name(&aside, NOTES)) {
@@ -153,6 +159,20 @@ impl Store {
             _ => Ok(false),
         }
     }
+}
+
+/// Whether it is a directory below which contents are written through the journal: memory has none.
+fn is_journaled(path: &Path) -> bool {
+    let flags = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(path);
+    let flags = flags.and_then(|file| Ok(ioctl_getflags(file)?));
+    flags.is_ok_and(|flags| flags.contains(IFlags::JOURNALING))
+}
+
+fn make_journaled(directory: &Path, mode: u32) -> io::Result<()> {
+    DirBuilder::new().mode(mode & 0o777).create(directory)?;
+    let directory = File::open(directory)?;
+    let flags = ioctl_getflags(&directory)?;
+    Ok(ioctl_setflags(&directory, flags | IFlags::JOURNALING)?)
 }
 
 /// Podman mounts a directory of its store onto itself, and leaves that behind when it fails.
@@ -212,7 +232,11 @@ mod tests {
         let (directory, store) = store();
         let root = directory.path();
         assert_eq!(store.put_aside_s(), None);
+        // Where the test may, and the file system can.
+        let journaled = make_journaled(&root.join("layers"), 0o700).is_ok();
         store.put_aside(1_000_000).unwrap();
+        assert_eq!(is_journaled(&root.join("layers")), journaled);
+        let _ = fs::remove_dir(root.join("layers"));
         assert_eq!(store.put_aside_s(), Some(1_000_000));
         let mut left: Vec<_> =
             fs::read_dir(root).unwrap().map(|entry| entry.unwrap().file_name()).collect();
