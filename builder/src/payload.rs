@@ -63,7 +63,7 @@ fn pack_spans(content: &[u8], level: u8) -> Option<Vec<u8>> {
     let mut blocks = vec![0; frame.len().next_multiple_of(BLOCK_BYTES as usize)];
     spans::place(&frame, &mut blocks)?;
     let first = spans::runs(&blocks).next()?;
-    if matches!(first, Run::Span { .. }) && first.blocks().len() == blocks.len() {
+    if matches!(first, Run::Packed { .. }) && first.stored().len() == blocks.len() {
         return Some(blocks);
     }
     let half = content.len() / 2;
@@ -117,7 +117,7 @@ mod tests {
         // Somewhere among them a frame is a few bytes longer than whole blocks.
         for length in (8000..bytes.len()).step_by(3) {
             let packed = pack_spans(&bytes[..length], 1).unwrap();
-            assert!(spans::runs(&packed).all(|run| matches!(run, Run::Span { .. })), "{length}");
+            assert!(spans::runs(&packed).all(|run| matches!(run, Run::Packed { .. })), "{length}");
             assert_eq!(unpack(&packed, length).as_deref(), Some(&bytes[..length]));
         }
     }

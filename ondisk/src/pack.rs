@@ -2,7 +2,7 @@
 //! only what it lacks and goes on where it was after a cut.
 //!
 //! ```text
-//! 0     8   "IOTAPACK"
+//! 0     8   "IOTAPCK2"
 //! 8     32  hash of the slot manifest of the release
 //! 40    32  hash of the slot manifest of the base, zeros for none
 //! 72    4   number of pieces, one for each group of the release's index
@@ -16,9 +16,9 @@
 //! 0 raw                                             the group's bytes follow the table as they are
 //! 1 packed  length u32, sha256                      one zstd frame of the group
 //! 2 copy    block u32                               the group is in the base at this block
-//! 3 patched length u32, sha256, block u32, blocks u32   one zstd frame of a [`recipe`] and a
-//!                                                   [`patch`], which make the group of these
-//!                                                   blocks of the base
+//! 3 patched length u32, sha256, block u32, blocks u32   one LZMA stream (the `.lzma` format) of a
+//!                                                   [`recipe`] and a [`patch`], which make the
+//!                                                   group of these blocks of the base
 //! ```
 //! A patch is made of what is *in* the blocks: spans ([`crate::spans`]) are unpacked before, and
 //! the recipe packs what comes out. Where a device has another libzstd than the builder, what it
@@ -39,7 +39,7 @@ pub mod patch;
 pub mod recipe;
 
 /// First bytes of a table.
-pub const MAGIC: [u8; 8] = *b"IOTAPACK";
+pub const MAGIC: [u8; 8] = *b"IOTAPCK2";
 /// Most blocks of the base that one piece looks at: 512 KiB, twice as much as the largest group.
 pub const MAX_WINDOW_BLOCKS: u32 = 128;
 
@@ -66,7 +66,7 @@ pub enum Piece {
     },
 }
 
-/// A zstd frame.
+/// What is packed: a zstd frame or, of a patch, an LZMA stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Number of bytes.

@@ -6,12 +6,15 @@
 //! …     …   one zstd frame (RFC 8878) that says how long its content is, without checksum and
 //!           dictionary; it ends where the last block ends
 //! ```
-//! Clusters of EROFS packed with zstd are spans, and kernel and initrd are rows of them. Two
-//! versions of a program differ in little; two frames of them differ in all that follows the first
-//! difference. So an update is made of the content of spans ([`crate::pack`]), and where groups of
-//! blocks end follows them too ([`crate::bundle::cut`]).
+//! Clusters of EROFS packed with zstd are spans, and kernel and initrd are rows of them. What ends
+//! a file EROFS puts beside the file's inode: such a frame lies anywhere in a block that belongs to
+//! no span, with others perhaps.
 //!
-//! What is a span is told from the blocks alone, without unpacking: the lengths of a frame's
+//! Two versions of a program differ in little; two frames of them differ in all that follows the
+//! first difference. So an update is made of the content of frames ([`crate::pack`]), and where
+//! groups of blocks end follows spans too ([`crate::bundle::cut`]).
+//!
+//! What is a frame is told from the blocks alone, without unpacking: the lengths of a frame's
 //! blocks lead from its start to its end. Other bytes that look like one are taken for one by
 //! everybody alike, and what comes of that is checked against a signed hash.
 use alloc::vec;
@@ -25,6 +28,8 @@ const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
 const BLOCK: usize = 4096;
 /// Most blocks of a span: as many as the largest group has.
 const MOST_BLOCKS: u32 = crate::bundle::MAX_GROUP_BLOCKS;
+/// Least bytes of a frame that is no span: to tell a shorter one takes more than it saves.
+const LEAST_BYTES: usize = 64;
 
 /// A row of blocks, in which spans are looked for one block at a time.
 #[derive(Clone, Debug, Default)]
@@ -59,14 +64,14 @@ impl Walker {
             },
         };
         open.blocks = open.blocks.saturating_add(1);
-        let at = open.pass(bytes);
-        if at == At::Inside {
-            if open.blocks >= MOST_BLOCKS {
-                return At::Outside;
+        match open.pass(bytes) {
+            Passed::All if open.blocks < MOST_BLOCKS => {
+                self.open = Some(open);
+                At::Inside
             }
-            self.open = Some(open);
+            Passed::Frame(rest) if rest.is_empty() => At::End { content: open.content },
+            _ => At::Outside,
         }
-        at
     }
 }
 
@@ -85,24 +90,33 @@ struct Open {
     last: bool,
 }
 
+/// How far a frame went.
+enum Passed<'a> {
+    /// Behind all bytes.
+    All,
+    /// To its end, before these.
+    Frame(&'a [u8]),
+    /// It is none.
+    None,
+}
+
 impl Open {
-    fn pass(&mut self, mut bytes: &[u8]) -> At {
+    fn pass<'a>(&mut self, mut bytes: &'a [u8]) -> Passed<'a> {
         loop {
             let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
             self.skip = self.skip.saturating_sub(skipped.len());
             bytes = rest;
             if self.last && self.skip == 0 {
-                let end = At::End { content: self.content };
-                return if bytes.is_empty() { end } else { At::Outside };
+                return Passed::Frame(bytes);
             }
-            let Some((byte, rest)) = bytes.split_first() else { return At::Inside };
+            let Some((byte, rest)) = bytes.split_first() else { return Passed::All };
             if let Some(place) = self.header.get_mut(self.seen) {
                 *place = *byte;
             }
             self.seen = self.seen.saturating_add(1);
             bytes = rest;
             if self.seen == self.header.len() && self.end_header().is_none() {
-                return At::Outside;
+                return Passed::None;
             }
         }
     }
@@ -124,20 +138,25 @@ impl Open {
     }
 }
 
-/// The start of a span.
+/// The start of a frame.
 struct Start<'a> {
     /// Zeros before the frame.
     padding: usize,
     /// Bytes that the frame says it unpacks to.
     content: usize,
-    /// What follows the header of the frame in the same block.
+    /// What follows its header in the same block.
     behind: &'a [u8],
 }
 
 impl<'a> Start<'a> {
+    /// With zeros before it.
     fn of(block: &'a [u8]) -> Option<Self> {
         let padding = block.iter().position(|byte| *byte != 0)?;
-        let rest = block.get(padding..)?.strip_prefix(&MAGIC)?;
+        Some(Self { padding, ..Self::at(block.get(padding..)?)? })
+    }
+
+    fn at(frame: &'a [u8]) -> Option<Self> {
+        let rest = frame.strip_prefix(&MAGIC)?;
         let (descriptor, rest) = rest.split_first()?;
         // A checksum, a dictionary, or a bit that is reserved.
         if descriptor & 0b1111 != 0 {
@@ -153,7 +172,7 @@ impl<'a> Start<'a> {
             (2, _) => number::<4>(rest, 0)?,
             _ => number::<8>(rest, 0)?,
         };
-        Some(Self { padding, content, behind })
+        Some(Self { padding: 0, content, behind })
     }
 }
 
@@ -168,12 +187,12 @@ fn number<const N: usize>(bytes: &[u8], more: usize) -> Option<(usize, &[u8])> {
 /// Part of a row of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Run<'a> {
-    /// One block as it is.
-    Block(&'a [u8]),
-    /// A span.
-    Span {
-        /// Its blocks.
-        blocks: &'a [u8],
+    /// Bytes as they are, all of one block or what its frames leave.
+    Plain(&'a [u8]),
+    /// What is packed: a span, or a frame within a block.
+    Packed {
+        /// Its bytes: zeros, fewer than a block, and the frame.
+        stored: &'a [u8],
         /// The frame in them.
         frame: &'a [u8],
         /// How many bytes the frame says it unpacks to.
@@ -182,18 +201,18 @@ pub enum Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Its blocks.
-    pub fn blocks(&self) -> &'a [u8] {
+    /// Its bytes in the blocks.
+    pub fn stored(&self) -> &'a [u8] {
         match self {
-            Self::Block(blocks) | Self::Span { blocks, .. } => blocks,
+            Self::Plain(stored) | Self::Packed { stored, .. } => stored,
         }
     }
 
     /// Number of bytes that are in it, unpacked.
     pub fn content_bytes(&self) -> usize {
         match self {
-            Self::Block(block) => block.len(),
-            Self::Span { content, .. } => *content,
+            Self::Plain(stored) => stored.len(),
+            Self::Packed { content, .. } => *content,
         }
     }
 }
@@ -201,10 +220,18 @@ impl<'a> Run<'a> {
 /// The runs of whole blocks, none of which is part of a span that started before.
 pub fn runs(blocks: &[u8]) -> impl Iterator<Item = Run<'_>> {
     let mut rest = blocks;
+    // Bytes of the first block that earlier runs had.
+    let mut passed = 0_usize;
     core::iter::from_fn(move || {
-        let run = first_run(rest)?;
-        rest = rest.get(run.blocks().len()..)?;
-        Some(run)
+        let run = if passed == 0 {
+            first_run(rest)?
+        } else {
+            run_within(rest.get(..BLOCK.checked_sub(passed)?.min(rest.len()))?)
+        };
+        let (stored, behind) = rest.split_at_checked(run.stored().len())?;
+        passed = passed.checked_add(stored.len())? % BLOCK;
+        rest = behind;
+        (!stored.is_empty()).then_some(run)
     })
 }
 
@@ -212,11 +239,38 @@ fn first_run(rest: &[u8]) -> Option<Run<'_>> {
     let block = rest.chunks(BLOCK).next()?;
     let span = span_bytes(rest).and_then(|length| rest.get(..length)).zip(Start::of(block));
     Some(match span {
-        Some((blocks, Start { padding, content, .. })) => {
-            Run::Span { blocks, frame: blocks.get(padding..)?, content }
+        Some((stored, Start { padding, content, .. })) => {
+            Run::Packed { stored, frame: stored.get(padding..)?, content }
         }
-        None => Run::Block(block),
+        None => run_within(block),
     })
+}
+
+/// The first run of a block, or of what is left of it, if no span starts there.
+fn run_within(bytes: &[u8]) -> Run<'_> {
+    let mut at = 0_usize;
+    while let Some((before, rest)) = next_magic(bytes, at) {
+        match frame_within(rest) {
+            Some(run) if before.is_empty() => return run,
+            Some(_) => return Run::Plain(before),
+            None => at = before.len().saturating_add(MAGIC.len()),
+        }
+    }
+    Run::Plain(bytes)
+}
+
+/// Splits before the first magic from a place on.
+fn next_magic(bytes: &[u8], from: usize) -> Option<(&[u8], &[u8])> {
+    let found = bytes.get(from..)?.windows(MAGIC.len()).position(|four| four == MAGIC)?;
+    bytes.split_at_checked(from.checked_add(found)?)
+}
+
+/// The frame that these bytes start with and that ends in them.
+fn frame_within(bytes: &[u8]) -> Option<Run<'_>> {
+    let Start { content, behind, .. } = Start::at(bytes)?;
+    let Passed::Frame(rest) = Open::default().pass(behind) else { return None };
+    let frame = bytes.get(..bytes.len().checked_sub(rest.len())?)?;
+    (frame.len() >= LEAST_BYTES).then_some(Run::Packed { stored: frame, frame, content })
 }
 
 /// Length of the span that these blocks start with.
@@ -234,9 +288,9 @@ fn span_bytes(blocks: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether blocks are a row of spans and nothing else.
+/// Whether blocks hold frames and nothing else.
 pub fn is_packed(blocks: &[u8]) -> bool {
-    !blocks.is_empty() && runs(blocks).all(|run| matches!(run, Run::Span { .. }))
+    !blocks.is_empty() && runs(blocks).all(|run| matches!(run, Run::Packed { .. }))
 }
 
 /// Number of bytes that are in whole blocks, unpacked; `None` for more than can be counted.
@@ -258,8 +312,8 @@ pub fn unpack(
         let end = done.checked_add(run.content_bytes())?;
         let room = target.get_mut(done..end)?;
         match run {
-            Run::Block(block) => room.copy_from_slice(block),
-            Run::Span { frame, content, .. } => {
+            Run::Plain(stored) => room.copy_from_slice(stored),
+            Run::Packed { frame, content, .. } => {
                 decode(frame, room).filter(|length| *length == content)?;
             }
         }

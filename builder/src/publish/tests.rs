@@ -65,18 +65,17 @@ fn rebuild(site: &Path, entry: &PackEntry, new: &Release, old: &[u8]) -> (Vec<u8
     let numbers = new.groups.iter().enumerate();
     for ((number, group), piece) in numbers.zip(&table.pieces) {
         let stored = &frames[offsets[number] as usize..offsets[number + 1] as usize];
-        let unpack = || zstd::bulk::decompress(stored, 1 << 20).unwrap();
         let (kind, bytes) = match piece {
             Piece::Raw => (0, stored.to_vec()),
             Piece::Packed(frame) => {
                 assert_eq!(Digest::of(stored), frame.sha256);
-                (1, unpack())
+                (1, zstd::bulk::decompress(stored, 1 << 20).unwrap())
             }
             Piece::Copy(block) => (2, blocks(*block, group.bytes()).to_vec()),
             Piece::Patched { frame, block, blocks: count } => {
                 assert_eq!(Digest::of(stored), frame.sha256);
                 let old = blocks(*block, u64::from(*count) * BLOCK_BYTES);
-                (3, pieces::tests::patched(&unpack(), old, group.blocks))
+                (3, pieces::tests::patched(&pieces::tests::unpacked(stored), old, group.blocks))
             }
         };
         kinds[kind] += 1;

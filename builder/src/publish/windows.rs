@@ -34,7 +34,7 @@ pub struct Content<'a> {
     places: HashMap<u64, Vec<u32>, BuildHasherDefault<Ready>>,
 }
 
-/// Where a run starts.
+/// Where a run starts that starts with a block.
 #[derive(Clone, Copy)]
 struct Start {
     content: usize,
@@ -61,15 +61,17 @@ impl Window {
 impl<'a> Content<'a> {
     /// Unpacks an image of whole blocks and takes samples of it.
     pub fn of(image: &'a [u8]) -> Self {
-        let (mut bytes, mut starts, mut block) = (Vec::new(), Vec::new(), 0);
+        let (mut bytes, mut starts, mut at) = (Vec::new(), Vec::new(), 0);
         for run in spans::runs(image) {
-            starts.push(Start { content: bytes.len(), block });
-            block += run.blocks().len() / BLOCK;
+            if at % BLOCK == 0 {
+                starts.push(Start { content: bytes.len(), block: at / BLOCK });
+            }
+            at += run.stored().len();
             // What only looks like a span has no content here, and a window with it none at all.
-            let content = spans::content(run.blocks(), MAX_CONTENT_BYTES, payload::decode);
+            let content = spans::content(run.stored(), MAX_CONTENT_BYTES, payload::decode);
             bytes.extend(content.unwrap_or_default());
         }
-        starts.push(Start { content: bytes.len(), block });
+        starts.push(Start { content: bytes.len(), block: at / BLOCK });
         let mut places: HashMap<u64, Vec<u32>, _> = HashMap::default();
         for (number, sample) in bytes.chunks(SPACING).enumerate() {
             let Some(sample) = sample.get(..SAMPLE) else { continue };

@@ -32,7 +32,7 @@ fn sample() -> Table {
 #[test]
 fn a_table_is_pinned_and_read_back() {
     let bytes = sample().encode();
-    let pinned = "a39e0b778d98f80942edad2606ea98d9cc2ab261f3e6c1f9dee79d432fe9d393";
+    let pinned = "fc39841f48323b1ebebd35271cb4a8656dd7091d50ae06b607a3bbf52e8c63b9";
     assert_eq!(Digest::of(&bytes).to_string(), pinned);
     assert_eq!(Table::decode(&bytes, &groups()), Ok(sample()));
     assert_eq!(sample().offsets(&groups()), [0, 8192, 78_192, 78_192, 78_492]);
@@ -98,10 +98,13 @@ fn a_patch_that_leaves_its_bounds_is_refused() {
     assert_eq!(patch::apply(&[255; 64], b"abcdef", 7), None);
 }
 
-const PARTS: [Part; 3] = [
-    Part { blocks: 2, level: 0, content: 8192 },
-    Part { blocks: 3, level: 19, content: 30_000 },
-    Part { blocks: 1, level: 3, content: 100 },
+/// Two blocks, a span, and a block with a frame in its middle.
+const PARTS: [Part; 5] = [
+    Part { stored: 8192, level: 0, content: 8192 },
+    Part { stored: 12_288, level: 19, content: 30_000 },
+    Part { stored: 1000, level: 0, content: 1000 },
+    Part { stored: 1810, level: 3, content: 100 },
+    Part { stored: 1286, level: 0, content: 1286 },
 ];
 
 fn recipe_of(parts: &[Part]) -> Recipe {
@@ -111,11 +114,11 @@ fn recipe_of(parts: &[Part]) -> Recipe {
 #[test]
 fn a_recipe_is_pinned_and_read_back_and_leaves_the_patch() {
     let bytes = [&recipe_of(&PARTS).encode()[..], b"patch"].concat();
-    let pinned = "26828f956ec03383926b88f058cb61d3b80a62193268d1d53de1e884295f935d";
+    let pinned = "31b0c7939aa0487cf01ff2e8dbc0855b3d34b3772713d112a627b7d96eec231a";
     assert_eq!(Digest::of(&bytes).to_string(), pinned);
     assert_eq!(recipe::decode(&bytes, 6), Some((recipe_of(&PARTS), &b"patch"[..])));
-    assert_eq!(recipe::content_bytes(&PARTS), Some(38_292));
-    assert!((0..55).all(|end| recipe::decode(&bytes[..end], 6).is_none()));
+    assert_eq!(recipe::content_bytes(&PARTS), Some(40_578));
+    assert!((0..79).all(|end| recipe::decode(&bytes[..end], 6).is_none()));
 }
 
 #[test]
@@ -125,14 +128,17 @@ fn a_recipe_that_is_not_for_its_group_is_refused() {
     };
     refused(&PARTS, 5);
     refused(&PARTS, 7);
-    refused(&[Part { blocks: 0, level: 3, content: 100 }], 0);
-    refused(&[Part { blocks: 1, level: 0, content: 4095 }], 1);
+    refused(&[Part { stored: 0, level: 3, content: 100 }], 0);
+    refused(&[Part { stored: 4096, level: 0, content: 4095 }], 1);
+    refused(&[Part { stored: 4095, level: 3, content: 100 }], 1);
     let much = u32::try_from(MAX_CONTENT_BYTES).unwrap();
-    refused(&[Part { blocks: 6, level: 3, content: much + 1 }], 6);
-    refused(&[Part { blocks: 3, level: 3, content: much / 2 + 1 }; 2], 6);
-    refused(&[Part { blocks: 1, level: 3, content: 1 }; 65], 65);
-    let most = recipe_of(&[Part { blocks: 6, level: 3, content: much }]).encode();
+    refused(&[Part { stored: 6 * 4096, level: 3, content: much + 1 }], 6);
+    refused(&[Part { stored: 3 * 4096, level: 3, content: much / 2 + 1 }; 2], 6);
+    let many = [Part { stored: 64, level: 3, content: 1 }; recipe::MAX_PARTS + 64];
+    refused(&many, 33);
+    let most = recipe_of(&[Part { stored: 6 * 4096, level: 3, content: much }]).encode();
     assert!(recipe::decode(&most, 6).is_some());
+    assert!(recipe::decode(&recipe_of(&many[..recipe::MAX_PARTS]).encode(), 32).is_some());
 }
 
 #[test]
@@ -144,7 +150,7 @@ fn a_group_is_made_of_its_content() {
         Some(frame)
     };
     let content: Vec<u8> =
-        (0..38_292_u32).flat_map(|number| number.to_le_bytes()).step_by(2).take(38_292).collect();
+        (0..40_578_u32).flat_map(|number| number.to_le_bytes()).step_by(2).take(40_578).collect();
     let group = recipe::make(&PARTS, &content, pack).unwrap();
     assert_eq!(group.len(), 6 * 4096);
     assert_eq!(group[..8192], content[..8192]);
@@ -152,8 +158,9 @@ fn a_group_is_made_of_its_content() {
     let zeros = 3 * 4096 - frame.len();
     assert_eq!(group[8192..8192 + zeros], vec![0; zeros]);
     assert_eq!(group[8192 + zeros..5 * 4096], frame);
-    let frame = [vec![3; 1800], content[38_192..38_202].to_vec()].concat();
-    assert_eq!(group[6 * 4096 - frame.len()..], frame);
+    let frame = [vec![3; 1800], content[39_192..39_202].to_vec()].concat();
+    let end = [&content[38_192..39_192], &frame, &content[39_292..]].concat();
+    assert_eq!(group[5 * 4096..], end);
     // Too little content, too much, a frame that does not fit and one that leaves a whole block.
     assert_eq!(recipe::make(&PARTS, &content[1..], pack), None);
     assert_eq!(recipe::make(&PARTS, &[&content[..], &[0]].concat(), pack), None);

@@ -147,9 +147,11 @@ pub(super) fn patch(input: &[u8]) -> String {
 const GROUP_BLOCKS: u32 = 6;
 
 pub(super) fn recipe_seeds() -> Vec<Vec<u8>> {
-    let plain = Part { blocks: 2, level: 0, content: 8192 };
-    let span = Part { blocks: 4, level: 19, content: 30_000 };
-    let seeds = [vec![plain, span], vec![span, plain], vec![plain; 3]];
+    let plain = Part { stored: 8192, level: 0, content: 8192 };
+    let span = Part { stored: 16_384, level: 19, content: 30_000 };
+    let within = Part { stored: 5000, level: 3, content: 9000 };
+    let rest = Part { stored: 3192, level: 0, content: 3192 };
+    let seeds = [vec![plain, span], vec![span, within, rest], vec![plain; 3]];
     let recipe = |parts| Recipe { base: Digest::of(b"a base"), parts };
     seeds.map(|parts| [recipe(parts).encode(), b"a patch".to_vec()].concat()).to_vec()
 }

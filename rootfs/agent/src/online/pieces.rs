@@ -3,6 +3,7 @@
 
 use std::io::{self, Read as _};
 
+use lzma_rust2::LzmaReader;
 use ondisk::bundle::Group;
 use ondisk::device::ReadAt;
 use ondisk::digest::Digest;
@@ -15,6 +16,9 @@ use ruzstd::decoding::FrameDecoder;
 use super::plan::{Origin, Plan};
 use super::remote::Remote;
 use crate::apply::{Cause, Groups};
+
+/// Most memory for unpacking a patch, in KiB: its window is no longer than itself.
+const LZMA_KIB: u32 = 8 * 1024;
 
 /// Groups in the order of a plan.
 pub struct Pieces<'a, 'r, 'm> {
@@ -52,9 +56,7 @@ impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
     }
 
     fn unpack(&mut self, frame: &Frame, packed: &[u8], most: usize) -> Result<Vec<u8>, String> {
-        if Digest::of(packed) != frame.sha256 {
-            return Err("a piece of the pack is not the one of its table".to_owned());
-        }
+        check(frame, packed)?;
         let mut unpacked = vec![0; most];
         let length = self.decoder.decode_all(packed, &mut unpacked);
         unpacked.truncate(length.map_err(|error| error.to_string())?);
@@ -83,8 +85,7 @@ impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
             Piece::Raw | Piece::Copy(_) => Ok(stored),
             Piece::Packed(frame) => self.unpack(&frame, &stored, wanted).map_err(Cause::Unpack),
             Piece::Patched { frame, block, blocks } => {
-                let patch =
-                    self.unpack(&frame, &stored, recipe::MAX_BYTES).map_err(Cause::Unpack)?;
+                let patch = unpack_patch(&frame, &stored).map_err(Cause::Unpack)?;
                 let window = usize::try_from(u64::from(blocks) * BLOCK_BYTES).unwrap_or_default();
                 let old = read(self.base + u64::from(block) * BLOCK_BYTES, window)?;
                 self.patched(&patch, &old, group).map_err(Cause::Unpack)
@@ -110,6 +111,22 @@ impl<'a, 'r, 'm> Pieces<'a, 'r, 'm> {
         recipe::make(&parts, &content, packer::pack)
             .ok_or_else(|| "what a patch makes does not fit".to_owned())
     }
+}
+
+fn check(frame: &Frame, packed: &[u8]) -> Result<(), String> {
+    let is_it = Digest::of(packed) == frame.sha256;
+    is_it.then_some(()).ok_or_else(|| "a piece of the pack is not the one of its table".to_owned())
+}
+
+/// Recipe and patch.
+fn unpack_patch(frame: &Frame, packed: &[u8]) -> Result<Vec<u8>, String> {
+    check(frame, packed)?;
+    let failed = |error: io::Error| format!("a patch cannot be unpacked: {error}");
+    let reader = LzmaReader::new_mem_limit(packed, LZMA_KIB, None).map_err(failed)?;
+    let mut unpacked = Vec::with_capacity(recipe::MAX_BYTES + 1);
+    reader.take(recipe::MAX_BYTES as u64 + 1).read_to_end(&mut unpacked).map_err(failed)?;
+    let fits = unpacked.len() <= recipe::MAX_BYTES;
+    fits.then_some(unpacked).ok_or_else(|| "a patch is longer than it may be".to_owned())
 }
 
 impl Groups for Pieces<'_, '_, '_> {
