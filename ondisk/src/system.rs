@@ -206,8 +206,8 @@ pub struct Persistent {
     pub mode: u32,
     /// Owner when it is made.
     pub owner: Owner,
-    /// Where an engine unpacks layers of images, below it: contents of files that are made there are
-    /// written through the journal.
+    /// Where an engine unpacks layers of images, below it: contents of files that are made there
+    /// are written through the journal.
     pub layers: Option<String>,
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test of the workspace, the slow ones that boot machines included.
 //!
-//! Output is cargo's own, followed by what the failed tests said once more, by the tests that had no
-//! time left, and by one line that sums the runners up: `812 passed, 0 failed`.
+//! Output is cargo's own, followed by what the failed tests said once more, by the tests that had
+//! no time left, and by one line that sums the runners up: `812 passed, 0 failed`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -9,8 +9,8 @@
 //! The hash is there so that nothing on a disk is unpacked before it was checked, the system that
 //! runs included: it is read past dm-verity.
 //!
-//! A part of level 0 are bytes as they are; another is a frame ([`crate::spans`]) that libzstd makes
-//! of so many bytes at that level, after zeros if it is shorter than the part.
+//! A part of level 0 are bytes as they are; another is a frame ([`crate::spans`]) that libzstd
+//! makes of so many bytes at that level, after zeros if it is shorter than the part.
 use alloc::vec;
 use alloc::vec::Vec;
 

@@ -88,7 +88,8 @@ fn frames_within_a_block_are_told_from_the_bytes_around_them() {
     assert_eq!(bytes_of(&block(&[&one, &two, &[5; 8], &one])), [-1012, -100, 8, -1012, rest(2132)]);
     let to_the_end = block(&[&vec![5; BLOCK - 100], &two]);
     assert_eq!(bytes_of(&to_the_end), [rest(100), -100]);
-    // One that starts like a frame, behind it a frame; one that ends in the next block; a short one.
+    // One that starts like a frame, behind it a frame; one that ends in the next block; a short
+    // one.
     let open = &stored(5000)[..200];
     assert_eq!(bytes_of(&block(&[open, &one])), [200, -1012, rest(1212)]);
     let long = [&[5; 100], &stored(BLOCK)[..], &[5; BLOCK - 112]].concat();
