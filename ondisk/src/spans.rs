@@ -69,7 +69,7 @@ impl Walker {
                 self.open = Some(open);
                 At::Inside
             }
-            Passed::Frame(rest) if rest.is_empty() => At::End { content: open.content },
+            Passed::Frame([]) => At::End { content: open.content },
             _ => At::Outside,
         }
     }
