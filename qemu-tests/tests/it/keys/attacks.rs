@@ -223,8 +223,8 @@ fn scene() -> (Scene, [(&'static str, Device); 3]) {
     let new = Device::with(publisher.site.disk(1).unwrap());
     knows(&new);
     let mut downloading = Device::with(publisher.site.disk(1).unwrap());
-    // Three quarters of what all of it takes.
-    let mut left = bytes_of_a_download(&files, publisher.site.disk(1).unwrap()) / 4 * 3;
+    // The last byte does not come: what was before the last piece is in the slot.
+    let mut left = bytes_of_a_download(&files, publisher.site.disk(1).unwrap()) - 1;
     let cut = Server::with(files.clone(), move |path, _, bytes| {
         if !path.starts_with("files/") {
             return Ok((bytes, false));
