@@ -217,7 +217,7 @@ impl Checker<'_> {
             }
             Look::Runtime if text != "runc" => {
                 let message = format!("runtime: `{text}` is not on the device");
-                self.refuse(place, message, "leave it out: containers are run by runc");
+                self.refuse(place, message, "leave it out: all containers are run by one program");
             }
             _ => {}
         }
