@@ -109,7 +109,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub rollback_index: u32,
     /// Compression of the root file system; kernel and initrd are packed with zstd or lz4 like it
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = RootFormat::Zstd)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = RootFormat::default())]
     pub root_format: RootFormat,
     /// Build again even when nothing changed
     #[arg(long)]
@@ -235,7 +235,7 @@ pub struct ChannelArgs {
 }
 
 /// How the root file system is stored in the slot.
-#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum RootFormat {
     /// EROFS without compression: quickest to make, most bytes to read at boot
     Plain,
@@ -244,6 +244,7 @@ pub enum RootFormat {
     /// EROFS with lz4 at high effort: read like lz4, smaller
     Lz4hc,
     /// EROFS with zstd: smallest slot, smallest updates, fewest bytes to read at boot
+    #[default]
     Zstd,
 }
 

@@ -77,7 +77,7 @@ pub(super) fn image_with(
         out: out.join(name),
         version: None,
         rollback_index: 1,
-        root_format: builder::cli::RootFormat::Lz4hc,
+        root_format: builder::cli::RootFormat::default(),
         locked: false,
         force: true,
         carried: builder::app::carried::Carried::default(),
