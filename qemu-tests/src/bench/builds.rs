@@ -49,16 +49,26 @@ impl Builds<'_> {
 
     /// A release build: minutes of compression, for what a user downloads.
     pub fn release(&self) -> Result<Vec<Row>> {
-        let key = self.scratch.join("release");
-        self.new_release_key(&key)?;
-        let secret = key.with_extension("secret");
-        let cost = self.build(&["--release".as_ref(), "--key".as_ref(), secret.as_os_str()])?;
+        let cost = self.build_release()?;
         let bytes = Value::Megabytes(self.download_bytes()?);
         Ok(vec![
             Row::new("build, release: processors", cpu(cost)),
             peak("build, release", cost),
             Row::new("download, release", bytes).goal(Goal::AtMost(Value::Megabytes(80_000_000))),
         ])
+    }
+
+    /// The disk of a release, as devices have it.
+    pub fn release_disk(&self) -> Result<PathBuf> {
+        self.build_release()?;
+        Ok(self.out().join(self.board).join("disk.img"))
+    }
+
+    fn build_release(&self) -> Result<Cost> {
+        let key = self.scratch.join("release");
+        self.new_release_key(&key)?;
+        let secret = key.with_extension("secret");
+        self.build(&["--release".as_ref(), "--key".as_ref(), secret.as_os_str()])
     }
 }
 

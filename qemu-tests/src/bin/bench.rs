@@ -54,7 +54,7 @@ enum Part {
 struct Arguments {
     /// What to measure; everything if nothing is named
     parts: Vec<Part>,
-    /// Also build a release image, which takes minutes, for its size
+    /// Also build a release image, which takes minutes, for its size and what a start reads of it
     #[arg(long)]
     release: bool,
     /// The program `iota` to measure
@@ -96,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         rows.extend(flash_files(arguments)?);
     }
     if wanted(Part::Boot) {
-        rows.extend(boots(arguments.boots)?);
+        rows.extend(boots(arguments)?);
     }
     if wanted(Part::Host) {
         rows.extend(host()?);
@@ -127,15 +127,24 @@ fn scratch() -> PathBuf {
 }
 
 fn builds(arguments: &Arguments) -> Result<Vec<Row>> {
+    builds_with(arguments, |builds| {
+        let mut rows = builds.run()?;
+        if arguments.release {
+            rows.extend(builds.release()?);
+        }
+        Ok(rows)
+    })
+}
+
+fn builds_with<T>(arguments: &Arguments, job: impl FnOnce(&Builds<'_>) -> T) -> T {
     let (workspace, scratch) = (workspace(), scratch());
     let program = workspace.join(&arguments.program);
-    let builds =
-        Builds { program: &program, workspace: &workspace, scratch: &scratch, board: image::BOARD };
-    let mut rows = builds.run()?;
-    if arguments.release {
-        rows.extend(builds.release()?);
-    }
-    Ok(rows)
+    job(&Builds {
+        program: &program,
+        workspace: &workspace,
+        scratch: &scratch,
+        board: image::BOARD,
+    })
 }
 
 fn compare_writers() -> Result<Vec<Row>> {
@@ -148,7 +157,7 @@ fn flash_files(arguments: &Arguments) -> Result<Vec<Row>> {
     with_tools(|tools| flash::run(&program, &scratch().join("flash"), tools))
 }
 
-fn boots(rounds: usize) -> Result<Vec<Row>> {
+fn boots(arguments: &Arguments) -> Result<Vec<Row>> {
     let scratch = scratch();
     let outputs = image::build_into(&scratch.join("out"));
     let ours = Candidate { name: "iota", disk: outputs.join("disk.img") };
@@ -157,7 +166,12 @@ fn boots(rounds: usize) -> Result<Vec<Row>> {
         Ok(Candidate { name: peer.name(), disk })
     });
     let peers: Vec<Candidate> = peers.into_iter().collect::<Result<_>>()?;
-    boot::run(&ours, &peers, rounds, &scratch)
+    let mut rows = boot::run(&ours, &peers, arguments.boots, &scratch)?;
+    if arguments.release {
+        let disk = builds_with(arguments, |builds| builds.release_disk())?;
+        rows.extend(boot::reads_of_release(disk, &scratch)?);
+    }
+    Ok(rows)
 }
 
 fn host() -> Result<Vec<Row>> {
