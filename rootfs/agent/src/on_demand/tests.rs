@@ -121,7 +121,9 @@ struct World {
     host: u16,
     terms: Terms,
     end: Arc<AtomicBool>,
-    holder: Option<JoinHandle<Vec<String>>>,
+    /// What the holder has said since it began.
+    said: Arc<Mutex<Vec<String>>>,
+    holder: Option<JoinHandle<()>>,
 }
 
 impl World {
@@ -133,8 +135,8 @@ impl World {
         let fake = Arc::new(Fake { port, kind, inner });
         let end = Arc::new(AtomicBool::new(false));
         let terms = terms(&[(host, port)]);
-        let (_directory, holder) = (directory, None);
-        let mut world = Self { _directory, places, fake, host, terms, end, holder };
+        let (_directory, holder, said) = (directory, None, Arc::default());
+        let mut world = Self { _directory, places, fake, host, terms, end, said, holder };
         world.begin();
         world.want(false).unwrap();
         world
@@ -147,26 +149,25 @@ impl World {
     fn begin(&mut self) {
         self.end.store(false, Ordering::SeqCst);
         let (places, fake, end) = (self.places.clone(), self.fake.clone(), self.end.clone());
+        self.said = Arc::default();
+        let said = Arc::clone(&self.said);
         self.holder = Some(thread::spawn(move || {
-            let said = std::cell::RefCell::new(Vec::new());
-            let say = |line: &str| said.borrow_mut().push(line.to_owned());
+            let say = |line: &str| said.lock().unwrap().push(line.to_owned());
             let mut holder = Holder::new(&places, fake, &say).unwrap();
             while !end.load(Ordering::SeqCst) {
                 holder.turn().unwrap();
             }
-            drop(holder);
-            said.into_inner()
         }));
     }
 
-    /// The holder ends as by a crash; what it said.
-    fn crash(&mut self) -> Vec<String> {
+    /// The holder ends as by a crash.
+    fn crash(&mut self) {
         self.end.store(true, Ordering::SeqCst);
         // Wakes it up.
         let path = self.places.plans().join("wake");
         std::fs::write(path.with_extension("new"), "").unwrap();
         std::fs::rename(path.with_extension("new"), path).unwrap();
-        self.holder.take().unwrap().join().unwrap()
+        self.holder.take().unwrap().join().unwrap();
     }
 
     fn connect(&self) -> TcpStream {
@@ -236,7 +237,10 @@ fn the_first_connections_start_it_all_are_answered_and_it_stops_when_idle() {
         assert_eq!(world.fake.counts(), (round, round - 1), "started once");
         world.until("it stops", || world.fake.counts() == (round, round));
     }
-    let said = world.crash();
+    // It says so once the engine has answered, which is after what the engine counts.
+    world.until("it says that it stopped", || world.said.lock().unwrap().len() >= 4);
+    world.crash();
+    let said = world.said.lock().unwrap();
     assert!(said[0].starts_with("app shop: web started in "), "{said:?}");
     assert_eq!(said[1], "app shop: web stopped: no connection for 1 s");
     assert_eq!(said.len(), 4, "{said:?}");
