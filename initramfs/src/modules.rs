@@ -11,8 +11,9 @@ use std::collections::HashMap;
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     modules: HashMap<String, Module>,
-    /// Pattern and name of the module, in the order of the file.
-    aliases: Vec<(String, String)>,
+    /// Lines of a pattern and the name of a module, in the order of the file. As one text: strings
+    /// of their own, thousands, would take twice the memory for as long as the machine runs.
+    aliases: String,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +31,11 @@ impl Index {
     /// Reads the three files; lines that make no sense are passed over, as depmod made them.
     pub(crate) fn parse(dep: &str, alias: &str, softdep: &str) -> Self {
         let modules = dep.lines().filter_map(dependency).collect();
-        let aliases = alias.lines().filter_map(alias_line).collect();
+        let mut aliases = String::with_capacity(alias.len());
+        for (pattern, name) in alias.lines().filter_map(alias_line) {
+            aliases.extend([&pattern, " ", &name, "\n"]);
+        }
+        aliases.shrink_to_fit();
         let mut index = Self { modules, aliases };
         softdep.lines().for_each(|line| index.add_soft(line));
         index
@@ -76,7 +81,7 @@ impl<'a> Order<'a> {
             return self.module(request);
         }
         let index = self.index;
-        for (pattern, name) in &index.aliases {
+        for (pattern, name) in index.aliases.lines().filter_map(|line| line.split_once(' ')) {
             if matches(pattern.as_bytes(), request.as_bytes()) {
                 self.module(name);
             }
